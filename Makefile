@@ -1,0 +1,65 @@
+# Each target sets up what it needs in .venv, once: python3 and make are enough to begin with.
+# Another Python: make PYTHON=python3.12 (an existing .venv keeps the Python it was made with; remove it to change).
+
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+SOURCES := bloodcell_edge convert tests benchmarks examples
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench check format outside soak figures
+
+help:  ## what there is to make
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: .venv/.stamp-train  ## the main job on drawn pictures, start to end (ARGS="--data DATA ..." for real ones)
+	@$(BIN)/bce demo $(ARGS)
+
+test: .venv/.stamp-dev  ## the tests, but those that install packages or run long (ARGS="tests/test_image.py -x")
+	@$(BIN)/pytest -m "not outside and not soak" $(ARGS)
+
+check: .venv/.stamp-dev  ## format, lint, types, import rules, docs
+	@echo "format:  ruff format --check" && $(BIN)/ruff format --check $(SOURCES)
+	@echo "lint:    ruff check"          && $(BIN)/ruff check $(SOURCES)
+	@echo "types:   mypy"                && $(BIN)/mypy
+	@echo "imports: lint-imports"        && $(BIN)/lint-imports --config setup.cfg
+	@echo "docs:    tests/test_docs.py"  && $(BIN)/pytest --quiet tests/test_docs.py
+
+format: .venv/.stamp-dev  ## put the code into the house's format
+	@$(BIN)/ruff check --fix-only --quiet $(SOURCES)
+	@$(BIN)/ruff format $(SOURCES)
+
+bench: .venv/.stamp-dev  ## the benchmarks; what they print is measured on this machine, now
+	@$(BIN)/python benchmarks/bench_startup.py
+	@$(BIN)/pytest benchmarks $(ARGS) || test $$? -eq 5  # 5: no suite yet
+
+outside: .venv/.stamp-dev  ## the tests that make environments of their own
+	@$(BIN)/pytest -m outside $(ARGS)
+
+soak: .venv/.stamp-dev  ## the tests that run long
+	@$(BIN)/pytest -m soak --timeout 0 $(ARGS) || test $$? -eq 5  # 5: no such test yet
+
+figures: .venv/.stamp-dev  ## the figures of the README, measured again on ../shared
+	@test -d ../shared || { echo "make figures: no ../shared beside this folder: the pictures to measure on are there" >&2; exit 1; }
+	@$(BIN)/bce audit ../shared/data/blood-cells
+
+# .[dev] contains .[train], so either stamp will do for a demo. The install is editable: source files need no second one.
+.venv/.stamp-dev: setup.cfg pyproject.toml
+	$(call install,dev)
+	@touch .venv/.stamp-train $@
+
+.venv/.stamp-train: setup.cfg pyproject.toml
+	$(call install,train)
+	@touch $@
+
+# The Python of an existing .venv, else the one given, must be of a version that TensorFlow has wheels for.
+define install
+@python="$$(test -x $(BIN)/python && echo $(BIN)/python || echo $(PYTHON))"; \
+"$$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || { \
+    found="$$("$$python" --version 2>/dev/null || echo 'not there')"; \
+    echo "bloodcell_edge needs Python 3.10 to 3.13, but $$python is $$found. Try: make PYTHON=python3.12" >&2; exit 1; }
+@test -x $(BIN)/python || { echo "making .venv with $$($(PYTHON) --version)"; $(PYTHON) -m venv .venv; }
+@echo "installing .[$(1)] into .venv (TensorFlow is large: this takes minutes the first time)"
+@$(PIP) install --editable '.[$(1)]'
+endef

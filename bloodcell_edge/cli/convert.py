@@ -1,0 +1,68 @@
+"""``bce convert``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .options import PATH, Terminal, echo_json, force_option, json_option, labels_option, say_choice, table
+
+
+@click.command()
+@click.argument("model", required=False)
+@click.option("--int8", is_flag=True, help="Integers inside, uint8 pictures in.")
+@click.option("--float16", is_flag=True, help="Half the size, float inside.")
+@click.option("--dynamic", is_flag=True, help="int8 weights, float inside.")
+@click.option("--float32", is_flag=True, help="As trained.")
+@click.option("--representative", type=PATH, metavar="DATA", help="Calibrate on these.  [default: training pictures]")
+@click.option("--out", type=PATH, metavar="DIR", help="Folder for the files.  [default: beside the .keras]")
+@click.option("--allow-small", is_flag=True, help="Accept fewer than 50 representative pictures, or a class missing.")
+@labels_option
+@click.option("--view", type=click.Choice(["frame"]), help="For a bare .keras without spec.json.")
+@force_option
+@json_option
+def convert(
+    model: str | None,
+    representative: Path | None,
+    out: Path | None,
+    allow_small: bool,
+    labels: tuple[str, ...] | None,
+    view: str | None,
+    force: bool,
+    as_json: bool,
+    **wanted: bool,
+) -> None:
+    """Convert a trained model to TFLite; int8 and float16 unless told otherwise.
+
+    \b
+    Example:
+      bce convert
+      bce convert runs/latest --int8 --out device/
+    """
+    from convert.export import convert_files
+    from convert.representative import representative_pictures
+    from convert.targets import Target
+
+    from ..runs import choose_model
+    from ..training.kerasmodel import open_keras
+
+    targets = [target for target in Target if wanted[target.value]] or [Target.INT8, Target.FLOAT16]
+    path = say_choice(choose_model(model, prefer="model.keras"))
+    keras_model = open_keras(path, labels=labels, view=view)
+    report = Terminal()
+    samples = (
+        representative_pictures(path, keras_model.spec, representative, allow_small=allow_small, report=report)
+        if any(target.needs_samples for target in targets)
+        else []
+    )
+    made = convert_files(keras_model, targets, out or path.parent, representative=samples, force=force, report=report)
+    if as_json:
+        files = [
+            {"file": str(one.file), "target": one.target.value, "bytes": one.bytes, "min_runtime": one.min_runtime}
+            for one in made
+        ]
+        echo_json({"model": str(path), "files": files})
+        return
+    rows = [(str(one.file), one.target.value, f"{one.bytes:,}", one.min_runtime) for one in made]
+    click.echo(table(("file", "target", "bytes", "oldest runtime"), rows))

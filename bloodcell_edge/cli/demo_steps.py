@@ -1,0 +1,163 @@
+"""The steps of ``bce demo``, each one the library call of a command."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .options import Terminal, percent, table
+
+if TYPE_CHECKING:
+    from ..data import Dataset
+    from ..runs import RunFolder
+    from ..training.recipes import Recipe
+
+PER_CLASS = 500  # drawn pictures; the fifth that is held back gives the gate its 400
+DRAWN_SEED = 1
+
+
+@dataclass
+class Demo:
+    """One run of the demo.
+
+    Attributes:
+        out: folder that everything goes into.
+        terminal: told how far it is.
+        data: labelled pictures, None for drawn ones.
+        weights: what to start from, None for the default.
+        group_by: CSV that says which photograph a picture shows.
+    """
+
+    out: Path
+    terminal: Terminal
+    data: Path | None = None
+    weights: str | None = None
+    group_by: Path | None = None
+    _start: float = field(default_factory=time.perf_counter)
+
+    def run(self) -> bool:
+        """All steps; False where a gate did not hold."""
+        from ..runs import RunFolder
+
+        run = RunFolder(self.out / "run")
+        shutil.rmtree(run.path, ignore_errors=True)
+        dataset = self._audit(self._pictures())
+        self._train(dataset, run)
+        self._convert(run)
+        held = self._parity(run)
+        self._benchmark(run)
+        self._classify(run)
+        self._report(run)
+        return held
+
+    def _say(self, title: str) -> None:
+        self.terminal.say(f"\n== {title} ({time.perf_counter() - self._start:.0f} s)")
+
+    def _pictures(self) -> Path:
+        if self.data is not None:
+            return self.data
+        from ..smear import LABELS, draw_folder
+
+        folder = self.out / "pictures"
+        self._say(f"draw {PER_CLASS * len(LABELS)} smear fields (drawn pictures: no figure below says anything of blood)")
+        shutil.rmtree(folder, ignore_errors=True)
+        with self.terminal.bar("draw") as progress:
+            draw_folder(folder, per_class=PER_CLASS, seed=DRAWN_SEED, progress=progress)
+        return folder
+
+    def _audit(self, folder: Path) -> Dataset:
+        from ..data import load_data
+        from ..training.audit import audit
+
+        self._say("audit")
+        dataset = load_data(folder, group_by=self.group_by)
+        with self.terminal.bar("find photographs") as progress:
+            found = audit(dataset, progress=progress)
+        click.echo(found.summary())
+        return found.grouped(dataset).only("train")
+
+    def _recipe(self) -> Recipe:
+        from ..training.recipes import choose_recipe
+
+        if self.data is not None:
+            return choose_recipe("field", weights=self.weights)
+        return choose_recipe("drawn", weights=self.weights)
+
+    def _train(self, dataset: Dataset, run: RunFolder) -> None:
+        from ..training.fit import train
+
+        recipe = self._recipe()
+        self._say(f"train: recipe {recipe.name}, {recipe.backbone} {recipe.alpha:g}, {recipe.size} px")
+        self.terminal.log_to(run.log)
+        found = train(dataset, recipe, run, drawn=self.data is None, report=self.terminal).figures
+        low, high = found["accuracy_interval"]
+        click.echo(
+            f"held back: accuracy {percent(found['accuracy'])} (95 % interval {percent(low)} to {percent(high)}, "
+            f"{found['interval_method']}), n = {found['n']}"
+        )
+
+    def _convert(self, run: RunFolder) -> None:
+        from convert.export import convert_files
+        from convert.representative import representative_pictures
+        from convert.targets import Target
+
+        from ..training.kerasmodel import open_keras
+
+        self._say("convert")
+        model = open_keras(run.model)
+        samples = representative_pictures(run.model, model.spec, None, allow_small=False, report=self.terminal)
+        made = convert_files(
+            model, [Target.INT8, Target.FLOAT16], run.path, representative=samples, report=self.terminal
+        )
+        rows = [(one.file.name, f"{one.bytes:,}", one.min_runtime) for one in made]
+        click.echo(table(("file", "bytes", "oldest runtime"), rows))
+
+    def _parity(self, run: RunFolder) -> bool:
+        from convert.parity import Limits
+        from convert.proof import prove
+
+        from .parity import summary
+
+        self._say("parity")
+        found = prove(run.model, (), None, limits=Limits(), report=self.terminal)
+        click.echo(summary(found))
+        return found.passed
+
+    def _benchmark(self, run: RunFolder) -> None:
+        from ..benchmark import benchmark
+        from ..files import write_json
+        from .benchmark import summary
+
+        self._say("benchmark")
+        found = benchmark(run.tflite_files(), self._held_back(run, 16), threads=[1], runs=100, report=self.terminal)
+        write_json(run.path / "benchmark.json", found.as_json())
+        click.echo(summary(found))
+
+    def _classify(self, run: RunFolder) -> None:
+        from ..answers import TableSink, classify_paths
+        from ..classifier import Classifier
+        from ..runs import DEVICE_FILE
+
+        self._say("classify a few held-back pictures with the int8 file")
+        classify_paths(Classifier.open(run.path / DEVICE_FILE), self._held_back(run, 8), [TableSink(sys.stdout)])
+
+    def _report(self, run: RunFolder) -> None:
+        from ..files import write_text
+        from ..report import run_report
+
+        self._say("report")
+        write_text(self.out / "report.html", run_report(run))
+        click.echo(str(self.out / "report.html"))
+
+    def _held_back(self, run: RunFolder, n: int) -> list[Path]:
+        """Some held-back pictures, spread over the classes."""
+        from ..training.dataset import HELD_BACK, load_split
+
+        paths = [row.picture.path for row in load_split(run.split) if row.split == HELD_BACK]
+        return paths[:: max(len(paths) // n, 1)][:n]

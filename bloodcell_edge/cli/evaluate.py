@@ -1,0 +1,66 @@
+"""``bce evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .options import PATH, Terminal, echo_json, group_by_option, json_option, percent, say_choice, table
+
+
+@click.command()
+@click.argument("arguments", metavar="[MODEL] DATA", nargs=-1, required=True)
+@click.option("--plots", type=PATH, metavar="DIR", help="Write confusion matrix, reliability and worst mistakes there.")
+@click.option("--allow-seen", is_flag=True, help="Keep pictures that the model was trained on.")
+@group_by_option
+@json_option
+def evaluate(
+    arguments: tuple[str, ...], plots: Path | None, allow_seen: bool, group_by: Path | None, as_json: bool
+) -> None:
+    """Figures of a .keras or .tflite model on labelled pictures that it has not seen.
+
+    \b
+    Example:
+      bce evaluate DATA
+      bce evaluate runs/latest/model.keras DATA --plots plots/
+    """
+    from ..data import load_data
+    from ..evaluation import evaluate_files
+    from ..runs import choose_model
+    from .models import copy_test, open_model
+
+    if len(arguments) > 2:
+        message = f"expected [MODEL] DATA, found {len(arguments)} arguments"
+        raise click.UsageError(message)
+    path = say_choice(choose_model(arguments[0] if len(arguments) == 2 else None))
+    model = open_model(path)
+    dataset = load_data(arguments[-1], labels=model.spec.labels, group_by=group_by).only("test")
+    report = Terminal()
+    is_copy = None if allow_seen else copy_test(path)
+    answers = evaluate_files(model, dataset, allow_seen=allow_seen, is_copy=is_copy, report=report)
+    if plots is not None:
+        from ..training.plots import save_plots
+
+        save_plots(plots, evaluation=answers.evaluation, pictures=answers.pictures, scores=answers.scores)
+    for one in answers.unreadable:
+        report.say(f"left out: {one.error}")
+    if as_json:
+        echo_json(answers.as_json(str(path)))
+        return
+    found = answers.evaluation
+    click.echo(
+        f"n = {found.n}, accuracy {percent(found.accuracy)} (95 % interval {percent(found.interval.low)} to "
+        f"{percent(found.interval.high)}, {found.interval.method}), balanced {percent(found.balanced_accuracy)}, "
+        f"loss {found.loss or 0:.3f}, ECE {percent(found.calibration.ece)}; "
+        f"{len(answers.seen)} left out as seen in training"
+    )
+    head = ("class", "n", "precision", "recall", "f1", "specificity")
+    rows = [
+        (label, str(one.n), percent(one.precision), percent(one.recall), percent(one.f1), percent(one.specificity))
+        for label, one in found.per_class.items()
+    ]
+    click.echo(table(head, rows))
+    click.echo("\nconfusion (rows true, columns said)")
+    counts = [(label, *map(str, row)) for label, row in zip(found.labels, found.confusion, strict=True)]
+    click.echo(table(("", *found.labels, "no cell"), counts))

@@ -1,0 +1,84 @@
+"""``bce info``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import echo_json, json_option, percent, say_choice
+
+if TYPE_CHECKING:
+    from ..spec import ModelSpec
+
+
+@click.command()
+@click.argument("model", required=False)
+@json_option
+def info(model: str | None, as_json: bool) -> None:
+    """What a model file says of itself, and the oldest interpreter that runs it.
+
+    \b
+    Example:
+      bce info
+      bce info bloodcell-int8.tflite --json
+    """
+    from ..modelfile import read_model_file
+    from ..runs import choose_model
+    from ..spec import load_spec
+
+    path = say_choice(choose_model(model))
+    is_keras = path.suffix == ".keras"
+    spec = load_spec(path.with_name("spec.json")) if is_keras else read_model_file(path).spec
+    if as_json:
+        echo_json({"model": str(path), "bytes": path.stat().st_size, **spec.as_json()})
+        return
+    click.echo("\n".join(f"{name:<16} {text}" for name, text in lines(path, spec)))
+
+
+def lines(path: Path, spec: ModelSpec) -> list[tuple[str, Any]]:
+    """The model card, a line a fact."""
+    training, figures = spec.training, spec.figures
+    found = [
+        ("file", f"{path} ({path.stat().st_size:,} bytes)"),
+        ("name", f"{spec.name}, {spec.target}"),
+        ("intended use", spec.intended_use),
+        ("labels", ", ".join(spec.labels)),
+        ("input", f"{spec.input_size[0]} x {spec.input_size[1]} RGB 0..255, view {spec.view}"),
+    ]
+    if spec.min_runtime:
+        found.append(("oldest runtime", f"TFLite {spec.min_runtime}"))
+    if training.get("drawn"):
+        found.append(("trained on", "drawn pictures; its figures say nothing about blood"))
+    for key in ("recipe", "backbone", "alpha", "weights", "seed"):
+        if key in training:
+            found.append((key, training[key]))
+    for label, count in training.get("photographs", {}).items():
+        found.append((label.lower(), f"{training['pictures'][label]} pictures of {count} photographs"))
+    if figures:
+        low, high = figures["accuracy_interval"]
+        found.append(
+            (
+                "held back",
+                f"accuracy {percent(figures['accuracy'])} (95 % interval {percent(low)} to {percent(high)}, "
+                f"{figures['interval_method']}), n = {figures['n']}, before conversion",
+            )
+        )
+    if spec.target != "keras":
+        found.append(("parity", _parity(spec)))
+        missing = sorted(set(spec.labels) - {golden.label for golden in spec.golden})
+        absent = f"; none found for {', '.join(missing)}" if missing else ""
+        found += [("golden samples", f"{len(spec.golden)}{absent}"), ("sha256", spec.sha256)]
+    found += [("attribution", line) for line in spec.attribution]
+    return found
+
+
+def _parity(spec: ModelSpec) -> str:
+    if spec.parity is None:
+        return "not proven; run bce parity"
+    one = spec.parity
+    return (
+        f"holds on {one['n']} pictures: accuracy {one['accuracy']:.2f} % (drop {one['accuracy_drop']:+.2f}), "
+        f"agreement {one['agreement']:.2f} %"
+    )

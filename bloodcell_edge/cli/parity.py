@@ -1,0 +1,85 @@
+"""``bce parity``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .options import PATH, Terminal, echo_json, json_option, say_choice, table
+
+if TYPE_CHECKING:
+    from ..records import ParityReport
+
+
+@click.command()
+@click.argument("reference", required=False)
+@click.argument("candidates", metavar="[CANDIDATE...]", nargs=-1, type=PATH)
+@click.option("--data", type=PATH, metavar="DATA", help="Compare on these.  [default: the run's held-back pictures]")
+@click.option("--max-drop", type=float, default=1.0, help="Points of accuracy.")
+@click.option("--max-recall-drop", type=float, default=2.0, help="Points of any class's recall.")
+@click.option("--min-agreement", type=float, default=98.0, help="Percent of equal top labels.")
+@click.option("--allow-small", is_flag=True, help="Pass also with fewer than 100 pictures.")
+@json_option
+def parity(
+    reference: str | None,
+    candidates: tuple[Path, ...],
+    data: Path | None,
+    max_drop: float,
+    max_recall_drop: float,
+    min_agreement: float,
+    allow_small: bool,
+    as_json: bool,
+) -> None:
+    """Prove that small files say what the Keras model says, from the same picture files; exit 4 where they do not.
+
+    Candidates default to all .tflite beside the reference. On the run's held-back pictures, a report that passed is
+    written into the file that it is about.
+
+    \b
+    Example:
+      bce parity
+      bce parity runs/latest bloodcell-int8.tflite --data DATA
+    """
+    from convert.parity import Limits
+    from convert.proof import prove
+
+    from ..errors import GateFailure
+    from ..runs import choose_model
+
+    path = say_choice(choose_model(reference, prefer="model.keras"))
+    limits = Limits(max_drop, max_recall_drop, min_agreement, allow_small)
+    terminal = Terminal()
+    found = prove(path, candidates, data, limits=limits, report=terminal)
+    if as_json:
+        echo_json(found.as_json())
+    else:
+        click.echo(summary(found))
+    if not found.passed:
+        failed = ", ".join(Path(one.file).name for one in found.candidates if not one.passed)
+        message = f"parity does not hold for {failed}"
+        raise GateFailure(message)
+
+
+def summary(found: ParityReport) -> str:
+    """The report as a table, with what did not hold below."""
+    photographs = "" if found.n_groups is None else f" of {found.n_groups} photographs"
+    head = ("file", "bytes", "accuracy", "drop", "recall drop", "agreement", "max diff", "McNemar p", "gate")
+    rows = [
+        (
+            Path(one.file).name,
+            f"{one.bytes:,}",
+            f"{one.accuracy:.2f} %",
+            f"{one.accuracy_drop:+.2f}",
+            f"{one.worst_recall_drop:+.2f}",
+            f"{one.agreement:.2f} %",
+            f"{one.max_abs_diff:.3f}",
+            f"{one.mcnemar_p:.3f}",
+            "holds" if one.passed else "FAILS",
+        )
+        for one in found.candidates
+    ]
+    notes = [f"{Path(one.file).name}: {why}" for one in found.candidates for why in one.why]
+    first = f"{found.n} pictures{photographs}; {found.reference_file} is right on {found.reference_accuracy:.2f} %"
+    return "\n".join([first, table(head, rows), *notes])

@@ -1,0 +1,76 @@
+"""``bce train``."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .options import PATH, Terminal, echo_json, force_option, group_by_option, json_option, labels_option, percent
+
+
+@click.command()
+@click.argument("paths", metavar="DATA...", nargs=-1, required=True, type=PATH)
+@click.option("--recipe", type=click.Choice(["original", "field"]), default="field", help="How to train.")
+@click.option("--view", type=click.Choice(["frame"]), help="What one picture gives.  [default: the recipe's]")
+@click.option("--backbone", help="Of keras.applications.  [default: mobilenet_v2]")
+@click.option("--alpha", type=click.FloatRange(0.1, 2.0), help="Width of the backbone.  [default: 1.0]")
+@click.option("--size", type=click.IntRange(32, 1024), metavar="PX", help="Input side.  [default: the recipe's]")
+@click.option("--weights", metavar="imagenet|none|FILE", help="What to start from.  [default: imagenet]")
+@click.option("--epochs", type=click.IntRange(1), help="Of the last stage.  [default: the recipe's]")
+@click.option("--fine-tune", type=click.IntRange(-1), metavar="N", help="Backbone blocks to train, -1 for all.")
+@click.option("--seed", type=click.IntRange(0), help="Of everything drawn.  [default: 0]")
+@group_by_option
+@labels_option
+@click.option("--name", help="Of the run folder.  [default: recipe and number]")
+@force_option
+@json_option
+def train(
+    paths: tuple[Path, ...],
+    name: str | None,
+    group_by: Path | None,
+    labels: tuple[str, ...] | None,
+    force: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Train a classifier; fills a folder under runs/ and points runs/latest at it.
+
+    Pictures are split by photograph: given by --group-by or a group column, else found as in bce audit. A run that was
+    interrupted goes on from its last epoch when the same command is given again.
+
+    \b
+    Example:
+      bce train DATA
+      bce train DATA --recipe original --weights mobilenet_v2_notop.weights.h5
+    """
+    from ..data import LABELS, load_all
+    from ..runs import point_latest
+    from ..training.fit import train as run_training
+    from ..training.recipes import choose_recipe
+    from ..training.runfolder import new_run_folder
+
+    recipe = choose_recipe(options.pop("recipe"), **options)
+    dataset = load_all(paths, labels=labels or LABELS, group_by=group_by, subset="train")
+    report = Terminal()
+    run = new_run_folder(name, recipe, dataset)
+    if force:
+        shutil.rmtree(run.path, ignore_errors=True)
+    report.log_to(run.log)
+    try:
+        spec = run_training(dataset, recipe, run, report=report)
+    except KeyboardInterrupt:
+        report.say(f"stopped; the same command goes on from the last epoch, kept in {run.path}")
+        raise
+    point_latest(run.path)
+    figures = spec.figures
+    if as_json:
+        echo_json({"run": str(run.path), "heldback": dict(figures)})
+        return
+    low, high = figures["accuracy_interval"]
+    click.echo(
+        f"{run.path}: held-back accuracy {percent(figures['accuracy'])} "
+        f"(95 % interval {percent(low)} to {percent(high)}, {figures['interval_method']}, n = {figures['n']})"
+    )

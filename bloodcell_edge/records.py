@@ -1,0 +1,99 @@
+"""Frozen values that travel between rooms. Units are in the names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+UNIDENTIFIED = "UNIDENTIFIED"
+"""The label of a cell that the model may not name: below the reject threshold."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one picture or one cell.
+
+    Attributes:
+        label: a class, or UNIDENTIFIED.
+        score: the top probability, 0..1, also where the label is UNIDENTIFIED.
+        scores: probability of each label.
+        box: (x, y, width, height) in pixels of the picture; None where the model takes the whole picture.
+        latency_ms: preparing and invoking, without decoding.
+    """
+
+    label: str
+    score: float
+    scores: dict[str, float]
+    box: tuple[int, int, int, int] | None
+    latency_ms: float
+
+
+@dataclass(frozen=True)
+class CandidateParity:
+    """How one small file compares with the reference, in percent.
+
+    Attributes:
+        file: the candidate.
+        target: what it was converted to.
+        bytes: file size.
+        accuracy: of the candidate.
+        accuracy_drop: reference minus candidate, in points.
+        worst_recall_drop: the largest drop of a class's recall, in points, over classes large enough to gate.
+        recall_drops: label -> drop in points.
+        agreement: pictures with the same top label.
+        max_abs_diff: largest difference of a probability, 0..1.
+        mean_abs_diff: mean difference of a probability, 0..1.
+        mcnemar_p: exact two-sided p of "both are equally often right".
+        flipped: pictures whose top label changed.
+        passed: the gate held.
+        why: what did not hold, and what was gated otherwise.
+    """
+
+    file: str
+    target: str
+    bytes: int
+    accuracy: float
+    accuracy_drop: float
+    worst_recall_drop: float
+    recall_drops: dict[str, float]
+    agreement: float
+    max_abs_diff: float
+    mean_abs_diff: float
+    mcnemar_p: float
+    flipped: tuple[str, ...]
+    passed: bool
+    why: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """The reference and every candidate on the same pictures, percentages 0..100.
+
+    Attributes:
+        passed: every candidate passed and there were pictures enough to say so.
+        n: pictures.
+        n_groups: photographs; None where nobody knows.
+        reference_file: the Keras model.
+        reference_accuracy: its accuracy.
+        candidates: one each.
+    """
+
+    passed: bool
+    n: int
+    n_groups: int | None
+    reference_file: str
+    reference_accuracy: float
+    candidates: tuple[CandidateParity, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The keys of `bce parity --json`."""
+        return {
+            "passed": self.passed,
+            "n": self.n,
+            "n_groups": self.n_groups,
+            "reference": {"file": self.reference_file, "accuracy": self.reference_accuracy},
+            "candidates": [
+                {**vars(candidate), "flipped": list(candidate.flipped), "why": "; ".join(candidate.why)}
+                for candidate in self.candidates
+            ],
+        }

@@ -1,0 +1,32 @@
+"""What a long job says while it works; who listens decides how it looks (terminal, log, nothing)."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol
+
+from .data import Progress
+
+
+class Reporter(Protocol):
+    """Someone who is told how far a job is."""
+
+    def say(self, text: str) -> None:
+        """One line that is worth keeping."""
+
+    def bar(self, title: str) -> AbstractContextManager[Progress]:
+        """A progress bar for one part of the job."""
+
+
+class Silent:
+    """Listens and says nothing."""
+
+    def say(self, text: str) -> None:
+        """Drop it."""
+
+    def bar(self, title: str) -> AbstractContextManager[Progress]:
+        """A progress that nobody draws."""
+        return nullcontext(lambda done, total: None)
+
+
+SILENT = Silent()

@@ -1,0 +1,172 @@
+"""ModelSpec: everything a device must know of a model besides its weights, and where the model comes from.
+
+It travels inside the .tflite as ``bce.json`` (see `modelfile`) and beside a Keras model as ``spec.json``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from .errors import MissingFile, SpecError
+from .files import write_json
+
+SPEC_VERSION = 1
+"""Raise when an older reader would misunderstand a newer spec."""
+
+VIEWS = ("frame", "cell")
+"""What one picture gives: "frame" the whole picture, squeezed; "cell" a crop for each located cell."""
+
+INTENDED_USE = "Research use only, not for diagnosis."
+
+
+@dataclass(frozen=True)
+class Golden:
+    """A drawn picture and what the model answered when it was made, to be replayed on the device.
+
+    Attributes:
+        seed: for `smear.draw_field`; no patient's picture travels in a model.
+        drawn: the cell that was drawn.
+        pixels_sha256: of the prepared RGB bytes.
+        label: the answer.
+        scores: probability of each label, in label order.
+    """
+
+    seed: int
+    drawn: str
+    pixels_sha256: str
+    label: str
+    scores: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What a model is, takes and gives, and where it comes from.
+
+    Attributes:
+        name: what to call it.
+        labels: classes in output order.
+        view: one of `VIEWS`.
+        input_size: (height, width) in pixels of the RGB 0..255 input.
+        target: "keras", or the conversion target of a .tflite ("int8", "float16", ...).
+        image_version: `image.IMAGE_VERSION` when it was trained.
+        temperature: by which the logits were divided; inside the graph.
+        reject_threshold: top score below which a picture is UNIDENTIFIED; None where none was fitted.
+        training: recipe, backbone, starting weights, seed, data with counts by picture and by photograph.
+        figures: measured on the held-back split; every figure with its n and interval.
+        parity: the report that this file passed; None before `bce parity`.
+        seen: hashes of the training pictures, see `seen`.
+        split_sha256: of the run's split.csv.
+        representative: the calibration pictures, a {"file", "sha256"} each; int8 only.
+        min_runtime: the oldest TFLite runtime that runs it, from its operators.
+        golden: replayed at start.
+        attribution: sources that must be named, a line each.
+        intended_use: what it is for.
+        bce_version: that made it.
+        spec_version: of this layout.
+        sha256: over flatbuffer, labels and this spec without the hash; empty outside a .tflite.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    view: str
+    input_size: tuple[int, int]
+    target: str
+    image_version: int
+    temperature: float = 1.0
+    reject_threshold: float | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    parity: Mapping[str, Any] | None = None
+    seen: Mapping[str, str] = field(default_factory=dict)
+    split_sha256: str = ""
+    representative: tuple[Mapping[str, str], ...] = ()
+    min_runtime: str = ""
+    golden: tuple[Golden, ...] = ()
+    attribution: tuple[str, ...] = ()
+    intended_use: str = INTENDED_USE
+    bce_version: str = ""
+    spec_version: int = SPEC_VERSION
+    sha256: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse values that no model can have."""
+        if not self.labels or len(set(self.labels)) != len(self.labels):
+            message = f"spec {self.name}: labels must be different names, found {list(self.labels)}"
+            raise SpecError(message)
+        if self.view not in VIEWS:
+            message = f"spec {self.name}: view must be one of {', '.join(VIEWS)}, found {self.view!r}"
+            raise SpecError(message)
+        if len(self.input_size) != 2 or min(self.input_size) < 1:
+            message = f"spec {self.name}: input_size must be (height, width) in pixels, found {self.input_size}"
+            raise SpecError(message)
+
+    def with_(self, **changes: Any) -> ModelSpec:
+        """A copy with some fields changed."""
+        return replace(self, **changes)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+    def canonical(self) -> bytes:
+        """The bytes that the hash covers: sorted keys, no white space, without the hash itself."""
+        values = {key: value for key, value in self.as_json().items() if key != "sha256"}
+        return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def spec_from_json(values: Any, *, where: str) -> ModelSpec:
+    """Build a spec from parsed JSON; keys of later versions are left out.
+
+    Args:
+        values: what `ModelSpec.as_json` gave.
+        where: the file, for messages.
+
+    Raises:
+        SpecError: not an object, a newer layout, or a key missing or wrong.
+    """
+    if not isinstance(values, dict):
+        message = f"{where}: expected a JSON object, found {type(values).__name__}"
+        raise SpecError(message)
+    if values.get("spec_version", 0) > SPEC_VERSION:
+        message = f"{where}: spec version {values['spec_version']}, this bce reads up to {SPEC_VERSION}; upgrade bce"
+        raise SpecError(message)
+    known = {item.name: values[item.name] for item in fields(ModelSpec) if item.name in values}
+    try:
+        for key in ("labels", "input_size", "representative", "attribution"):
+            if key in known:
+                known[key] = tuple(known[key])
+        known["golden"] = tuple(
+            Golden(**{**golden, "scores": tuple(golden["scores"])}) for golden in known.get("golden", ())
+        )
+        return ModelSpec(**known)
+    except (TypeError, KeyError) as error:
+        message = f"{where}: not a spec that this bce understands ({error}); convert the model again"
+        raise SpecError(message) from error
+
+
+def load_spec(path: str | Path) -> ModelSpec:
+    """Read the spec.json that stands beside a Keras model.
+
+    Raises:
+        MissingFile: it is not there.
+        SpecError: it cannot be understood.
+    """
+    path = Path(path)
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        message = f"{path}: no such file; a bare .keras needs --labels and --view"
+        raise MissingFile(message) from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        message = f"{path}: not JSON ({error})"
+        raise SpecError(message) from error
+    return spec_from_json(values, where=str(path))
+
+
+def save_spec(path: str | Path, spec: ModelSpec) -> None:
+    """Write a spec as readable JSON, whole or not at all."""
+    write_json(path, spec.as_json())

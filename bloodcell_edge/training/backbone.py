@@ -1,0 +1,228 @@
+"""Backbones of keras.applications, each with its own input scaling inside the graph, and the head on top.
+
+Every model takes raw RGB 0..255 and gives probabilities. MobileNetV2 is the one that is tuned and supported; the
+others build, train and convert.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from ..errors import DataError, DownloadError, MissingFile
+from .recipes import Recipe
+
+SHORT_TRAINING_MOMENTUM = 0.9
+"""BatchNorm momentum without pretrained weights: MobileNetV2's own 0.999 needs thousands of steps to settle."""
+
+_IMAGENET_BGR_MEAN = (103.939, 116.779, 123.68)  # of the Caffe models that keras.applications.ResNet50 comes from
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """One family of keras.applications.
+
+    Attributes:
+        build: makes it without its top; takes keras.applications' arguments.
+        scaling: "-1..1", "caffe", or "inside" where the family scales by itself.
+        widths: alphas that exist with ImageNet weights; empty where the width is fixed.
+        blocks: what the names of a block's layers begin with.
+    """
+
+    build: Callable[..., Any]
+    scaling: str
+    widths: tuple[float, ...]
+    blocks: str
+
+
+_apps = keras.applications
+BACKBONES = {
+    "mobilenet_v2": Backbone(
+        _apps.MobileNetV2, "-1..1", (0.35, 0.5, 0.75, 1.0, 1.3, 1.4), r"(block_\d+|expanded_conv)_"
+    ),
+    "mobilenet_v3_small": Backbone(_apps.MobileNetV3Small, "inside", (0.75, 1.0), r"(expanded_conv(_\d+)?)_[a-z]"),
+    "mobilenet_v3_large": Backbone(_apps.MobileNetV3Large, "inside", (0.75, 1.0), r"(expanded_conv(_\d+)?)_[a-z]"),
+    "efficientnet_v2_b0": Backbone(_apps.EfficientNetV2B0, "inside", (), r"(block\d+[a-z])_"),
+    "xception": Backbone(_apps.Xception, "-1..1", (), r"(block\d+)_"),
+    "resnet50": Backbone(_apps.ResNet50, "caffe", (), r"(conv\d_block\d+)_"),
+}
+
+
+def choose_backbone(name: str) -> Backbone:
+    """Look a backbone up; hyphens and capitals are forgiven.
+
+    Raises:
+        DataError: there is none of that name.
+    """
+    key = name.lower().replace("-", "_")
+    if key not in BACKBONES:
+        message = f"no backbone {name!r}; there are {', '.join(BACKBONES)}"
+        raise DataError(message)
+    return BACKBONES[key]
+
+
+def build_model(recipe: Recipe, labels: int) -> tuple[keras.Model, keras.Model, keras.Model]:
+    """Build backbone, head, and both joined to one flat model.
+
+    Args:
+        recipe: says which.
+        labels: number of classes.
+
+    Returns:
+        (model, features, head): `model` takes float32 (n, size, size, 3) of RGB 0..255 and gives (n, labels)
+        probabilities; `features` is its part up to the pooling, `head` the rest; all three share their weights.
+
+    Raises:
+        DataError: no such backbone or width.
+        DownloadError: the ImageNet weights cannot be fetched.
+        MissingFile, DataError: a weights file is not there or does not fit.
+    """
+    family = choose_backbone(recipe.backbone)
+    entry = keras.Input((recipe.size, recipe.size, 3), name="image")
+    base = _build_base(family, recipe, _scaled(entry, family))
+    pool = keras.layers.GlobalMaxPooling2D if recipe.pooling == "max" else keras.layers.GlobalAveragePooling2D
+    features = keras.Model(entry, pool(name="pool")(base.output), name="features")
+    head = _build_head(recipe, int(features.output.shape[-1]), labels)
+    model = keras.Model(entry, _apply(head, features.output), name="bloodcell")
+    if recipe.weights == "none":
+        _use_short_momentum(model)
+    return model, features, head
+
+
+def _scaled(entry: Any, family: Backbone) -> Any:
+    """RGB 0..255 as the backbone wants it, in layers that become part of the .tflite."""
+    if family.scaling == "-1..1":
+        return keras.layers.Rescaling(1.0 / 127.5, offset=-1.0, name="scale")(entry)
+    if family.scaling == "caffe":
+        swap = keras.layers.Conv2D(3, 1, name="to_bgr", trainable=False)
+        scaled = swap(entry)
+        swap.set_weights([np.eye(3, dtype=np.float32)[::-1][None, None], -np.array(_IMAGENET_BGR_MEAN, np.float32)])
+        return scaled
+    return entry
+
+
+def _build_base(family: Backbone, recipe: Recipe, scaled: Any) -> Any:
+    arguments: dict[str, Any] = {"include_top": False}
+    if family.widths:
+        arguments["alpha"] = recipe.alpha
+    elif recipe.alpha != 1.0:
+        message = f"{recipe.backbone}: has one width, expected --alpha 1.0, found {recipe.alpha}"
+        raise DataError(message)
+    base = family.build(weights=None, input_tensor=scaled, **arguments)
+    if recipe.weights != "none":
+        # weights files count layers, so they are read into a backbone without our scaling in front
+        plain = _pretrained(family, recipe, {**arguments, "input_shape": (recipe.size, recipe.size, 3)})
+        theirs = [layer for layer in plain.layers if layer.weights]
+        ours = [layer for layer in base.layers if layer.weights and layer.name != "to_bgr"]
+        for mine, pretrained in zip(ours, theirs, strict=True):
+            mine.set_weights(pretrained.get_weights())
+    return base
+
+
+def _pretrained(family: Backbone, recipe: Recipe, arguments: dict[str, Any]) -> Any:
+    if recipe.weights == "imagenet":
+        return _imagenet(family, recipe, arguments)
+    path = Path(recipe.weights)
+    if not path.is_file():
+        message = f"{path}: no such weights file; expected a .weights.h5 of the backbone without its top"
+        raise MissingFile(message)
+    base = family.build(weights=None, **arguments)
+    try:
+        base.load_weights(path)
+    except (ValueError, OSError, KeyError) as error:
+        first = str(error).splitlines()[0]
+        message = f"{path}: does not fit {recipe.backbone} without its top ({first}); check --backbone and --alpha"
+        raise DataError(message) from error
+    return base
+
+
+def _imagenet(family: Backbone, recipe: Recipe, arguments: dict[str, Any]) -> Any:
+    if family.widths and recipe.alpha not in family.widths:
+        message = f"{recipe.backbone}: ImageNet weights exist for --alpha {family.widths}, found {recipe.alpha}"
+        raise DataError(message)
+    try:
+        return family.build(weights="imagenet", **arguments)
+    except Exception as error:
+        url = next((word.rstrip(":") for word in str(error).split() if word.startswith("http")), None)
+        if url is None:  # keras raises a bare Exception where a download fails, and names the address
+            raise
+        target = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models" / url.rsplit("/", 1)[-1]
+        message = (
+            f"ImageNet weights of {recipe.backbone} cannot be downloaded from {url}. Fetch that file where there is "
+            f"a network and put it at {target}; or give --weights FILE, or --weights none"
+        )
+        raise DownloadError(message) from error
+
+
+def _build_head(recipe: Recipe, width: int, labels: int) -> keras.Model:
+    entry = keras.Input((width,), name="features")
+    x: Any = entry
+    if recipe.hidden:
+        x = keras.layers.Dense(recipe.hidden, activation="relu", name="hidden")(x)
+    if recipe.dropout:
+        x = keras.layers.Dropout(recipe.dropout, seed=recipe.seed, name="dropout")(x)
+    logits = keras.layers.Dense(labels, name="logits")(x)
+    return keras.Model(entry, keras.layers.Softmax(name="probability")(logits), name="head")
+
+
+def _apply(head: keras.Model, x: Any) -> Any:
+    """Lay a model's layers on a tensor, so that the joined model is flat and a block is found by its name."""
+    for layer in head.layers[1:]:
+        x = layer(x)
+    return x
+
+
+def _use_short_momentum(model: keras.Model) -> None:
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = SHORT_TRAINING_MOMENTUM
+
+
+def blocks(model: keras.Model, backbone: str) -> list[list[keras.layers.Layer]]:
+    """The backbone's layers with weights, cut into blocks from first to last; what stands between is its own block.
+
+    Args:
+        model: of `build_model`.
+        backbone: a key of `BACKBONES`.
+    """
+    pattern = re.compile(choose_backbone(backbone).blocks)
+    found: list[list[keras.layers.Layer]] = []
+    last = object()
+    for layer in model.layers:
+        if layer.name in ("hidden", "logits", "to_bgr") or not layer.weights:
+            continue
+        match = pattern.match(layer.name)
+        block = match[1] if match else "between"
+        if block != last:
+            found.append([])
+            last = block
+        found[-1].append(layer)
+    return found
+
+
+def set_trainable(model: keras.Model, backbone: str, count: int, *, norm: bool) -> int:
+    """Let the last `count` blocks of the backbone train, and the head always.
+
+    Args:
+        model: of `build_model`.
+        backbone: a key of `BACKBONES`.
+        count: blocks from the last; -1 for all.
+        norm: whether BatchNorm trains too; frozen, it also keeps its moving averages (Keras runs it in inference).
+
+    Returns:
+        How many blocks train.
+    """
+    all_blocks = blocks(model, backbone)
+    training = len(all_blocks) if count < 0 else min(count, len(all_blocks))
+    for number, block in enumerate(all_blocks):
+        for layer in block:
+            is_norm = isinstance(layer, keras.layers.BatchNormalization)
+            layer.trainable = number >= len(all_blocks) - training and (norm or not is_norm)
+    return training

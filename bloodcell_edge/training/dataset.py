@@ -1,0 +1,234 @@
+"""From labelled pictures to batches: the split that keeps photographs whole, prepared pixels, balanced draws."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..data import Picture, Progress, Unreadable, read_each, read_rows
+from ..errors import DataError
+from ..files import sha256_file, write_text
+from ..image import prepare
+from ..seen import perceptual_hash
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .recipes import Recipe
+
+TRAIN, VALIDATION, HELD_BACK = "train", "validation", "heldback"
+_COLUMNS = ("file", "label", "group", "split", "leaky_split", "sha256", "path")
+
+
+@dataclass(frozen=True)
+class Member:
+    """One picture of a run: which side it is on, and what it is known by.
+
+    Attributes:
+        picture: with its group filled in.
+        split: TRAIN, VALIDATION or HELD_BACK; photographs are never cut apart.
+        leaky_split: TRAIN or VALIDATION as the original project cut them, by file; empty for other recipes.
+        sha256: of the file.
+    """
+
+    picture: Picture
+    split: str
+    leaky_split: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Decoded and resized pictures, ready for the network.
+
+    Attributes:
+        pictures: one each, with label.
+        pixels: uint8 RGB, shape (n, size, size, 3).
+        aspects: width through height of each file's picture, shape (n,).
+        hashes: `seen.perceptual_hash` of each, shape (n, 16).
+        unreadable: what could not be decoded.
+    """
+
+    pictures: tuple[Picture, ...]
+    pixels: NDArray[np.uint8]
+    aspects: NDArray[np.float64]
+    hashes: NDArray[np.uint8]
+    unreadable: tuple[Unreadable, ...]
+
+    def targets(self, labels: Sequence[str]) -> NDArray[np.int64]:
+        """The position of each picture's label in `labels`, shape (n,)."""
+        return np.array([labels.index(picture.label or "") for picture in self.pictures], np.int64)
+
+
+def prepare_pictures(pictures: Sequence[Picture], size: int, *, progress: Progress | None = None) -> Prepared:
+    """Read pictures once, the way the device does.
+
+    Args:
+        pictures: labelled.
+        size: input side in pixels.
+        progress: called as pictures are done.
+
+    Raises:
+        NoPictures: none can be read.
+    """
+    done, bad = read_each(
+        pictures,
+        lambda image: (prepare(image, (size, size)), image.shape[1] / image.shape[0], perceptual_hash(image)),
+        progress=progress,
+    )
+    return Prepared(
+        tuple(picture for picture, _ in done),
+        np.stack([made[0] for _, made in done]),
+        np.array([made[1] for _, made in done]),
+        np.stack([made[2] for _, made in done]),
+        tuple(bad),
+    )
+
+
+def take_out(labels: Sequence[str], groups: Sequence[str], share: float, *, seed: int) -> NDArray[np.bool_]:
+    """Choose whole groups, the same share of every class's groups, at least one and never all.
+
+    Args:
+        labels: class of each picture, shape (n,).
+        groups: photograph of each picture; a group with two labels counts for the commoner one.
+        share: of the groups of each class, 0..1.
+        seed: of the draw; the same pictures in another order give the same groups.
+
+    Returns:
+        bool, shape (n,): True for pictures of the chosen groups.
+
+    Raises:
+        DataError: a class has fewer than two groups.
+    """
+    votes: dict[str, Counter[str]] = defaultdict(Counter)
+    for label, group in zip(labels, groups, strict=True):
+        votes[group][label] += 1
+    by_label: dict[str, list[str]] = defaultdict(list)
+    for group in sorted(votes):
+        by_label[max(sorted(votes[group]), key=lambda label: votes[group][label])].append(group)
+    rng = np.random.default_rng(seed)
+    chosen: set[str] = set()
+    for label in sorted(set(labels)):
+        candidates = by_label[label]
+        if len(candidates) < 2:
+            message = f"{label}: all its pictures show one photograph; at least 2 are needed to hold one back"
+            raise DataError(message)
+        count = min(max(round(share * len(candidates)), 1), len(candidates) - 1)
+        chosen.update(rng.permutation(np.array(candidates))[:count].tolist())
+    return np.array([group in chosen for group in groups])
+
+
+def split_pictures(pictures: Sequence[Picture], recipe: Recipe) -> list[str]:
+    """The side of each picture: held back for figures, validation for early stopping, the rest for training."""
+    labels = [picture.label or "" for picture in pictures]
+    groups = [picture.group or "" for picture in pictures]
+    held_back = take_out(labels, groups, recipe.held_back, seed=recipe.seed)
+    sides = np.where(held_back, HELD_BACK, TRAIN).astype(object)
+    rest = np.flatnonzero(~held_back)
+    if recipe.validation:
+        inner = take_out([labels[i] for i in rest], [groups[i] for i in rest], recipe.validation, seed=recipe.seed + 1)
+        sides[rest[inner]] = VALIDATION
+    return [str(side) for side in sides]
+
+
+def leaky_split(pictures: Sequence[Picture], share: float = 0.2) -> list[str]:
+    """The original project's split: the first fifth of each class's sorted files validates, the rest trains.
+
+    It cuts photographs apart; a figure from it may only stand under a name that says leaky.
+    """
+    files: dict[str, list[str]] = defaultdict(list)
+    for picture in pictures:
+        files[picture.label or ""].append(picture.file)
+    validation = {file for names in files.values() for file in sorted(names)[: round(share * len(names))]}
+    return [VALIDATION if picture.file in validation else TRAIN for picture in pictures]
+
+
+def members(pictures: Sequence[Picture], recipe: Recipe) -> list[Member]:
+    """Split readable pictures with known groups.
+
+    Raises:
+        DataError: a class is too small to hold something back.
+    """
+    leaky = leaky_split(pictures) if recipe.leaky_too else [""] * len(pictures)
+    rows = zip(pictures, split_pictures(pictures, recipe), leaky, strict=True)
+    return [Member(picture, side, other, sha256_file(picture.path)) for picture, side, other in rows]
+
+
+def save_split(path: Path, rows: Sequence[Member]) -> None:
+    """Write the split down, a row a picture."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for row in rows:
+        one = row.picture
+        values = (one.file, one.label, one.group, row.split, row.leaky_split, row.sha256, one.path.resolve())
+        writer.writerow(values)
+    write_text(path, stream.getvalue())
+
+
+def load_split(path: Path) -> list[Member]:
+    """Read what `save_split` wrote.
+
+    Raises:
+        DataError: a column is missing.
+        MissingFile: there is no such file.
+    """
+    return [
+        Member(
+            Picture(Path(row["path"]), row["file"], row["label"], row["group"] or None),
+            row["split"],
+            row["leaky_split"],
+            row["sha256"],
+        )
+        for row in read_rows(path, _COLUMNS)
+    ]
+
+
+def photographs_by_label(pictures: Sequence[Picture]) -> dict[str, int]:
+    """How many photographs, not only how many pictures, each class has."""
+    groups: dict[str, set[str]] = defaultdict(set)
+    for number, picture in enumerate(pictures):
+        groups[picture.label or ""].add(picture.group or f"picture {number}")
+    return {label: len(found) for label, found in sorted(groups.items())}
+
+
+def balanced_weights(pictures: Sequence[Picture]) -> NDArray[np.float64]:
+    """Chance of each picture to be drawn: classes equal, photographs equal within a class. Sums to 1; shape (n,)."""
+    pairs = [(picture.label, picture.group) for picture in pictures]
+    copies, photographs = Counter(pairs), Counter(label for label, _ in set(pairs))
+    weights = np.array([1.0 / (copies[pair] * photographs[pair[0]]) for pair in pairs])
+    normal: NDArray[np.float64] = weights / weights.sum()
+    return normal
+
+
+def epoch_order(n: int, weights: NDArray[np.float64] | None, seed: tuple[int, ...]) -> NDArray[np.int64]:
+    """Which pictures one epoch shows, in which order: a shuffle, or n draws by weight. int64, shape (n,)."""
+    rng = np.random.default_rng(seed)
+    return rng.permutation(n) if weights is None else rng.choice(n, n, p=weights)
+
+
+def as_tensor_dataset(batches: Any, steps: int, size: int) -> Any:
+    """A tf.data pipeline that makes batches on a thread of its own while the network trains.
+
+    Args:
+        batches: ``batches(step) -> (uint8 pixels (n, size, size, 3), targets (n, labels))``.
+        steps: number of batches.
+        size: input side in pixels.
+    """
+    import tensorflow as tf
+
+    def make(step: Any) -> Any:
+        return tf.numpy_function(lambda number: batches(int(number)), [step], (tf.uint8, tf.float32))
+
+    def shaped(pixels: Any, targets: Any) -> Any:
+        return tf.ensure_shape(pixels, (None, size, size, 3)), tf.ensure_shape(targets, (None, None))
+
+    source = tf.data.Dataset.range(steps).map(make, num_parallel_calls=2, deterministic=True)
+    return source.map(shaped).prefetch(4)

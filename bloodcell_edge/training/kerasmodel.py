@@ -1,0 +1,81 @@
+"""A trained Keras model with its spec, answering like a `Classifier`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import MissingFile, SpecError
+from ..image import IMAGE_VERSION
+from ..spec import ModelSpec, load_spec
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class KerasModel:
+    """A `keras.Model` and its spec.
+
+    Attributes:
+        net: takes float32 RGB 0..255, gives probabilities.
+        spec: what it says of itself.
+        path: of the .keras file.
+    """
+
+    net: Any
+    spec: ModelSpec
+    path: Path
+
+    def scores(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Probabilities, float32 (n, labels), of uint8 RGB pictures (n, height, width, 3)."""
+        answers = [
+            self.net.predict_on_batch(pixels[start : start + _BATCH].astype(np.float32))
+            for start in range(0, len(pixels), _BATCH)
+        ]
+        return np.concatenate(answers) if answers else np.empty((0, len(self.spec.labels)), np.float32)
+
+
+def open_keras(path: str | Path, *, labels: tuple[str, ...] | None = None, view: str | None = None) -> KerasModel:
+    """Open a .keras file with the spec.json beside it.
+
+    Args:
+        path: the model.
+        labels: classes in output order, for a bare .keras without spec.json.
+        view: "frame" or "cell", likewise.
+
+    Raises:
+        MissingFile: no such file, or no spec.json and no labels and view.
+        SpecError: not a Keras model, or one that does not fit its spec.
+    """
+    import keras
+
+    path = Path(path)
+    if not path.is_file():
+        message = f"{path}: no such model"
+        raise MissingFile(message)
+    try:
+        net = keras.saving.load_model(path, compile=False)
+    except (ValueError, OSError, TypeError) as error:
+        message = f"{path}: not a Keras model that can be opened ({str(error).splitlines()[0]})"
+        raise SpecError(message) from error
+    beside = path.with_name("spec.json")
+    if labels is not None and view is not None and not beside.is_file():
+        spec = _bare_spec(path, net, labels, view)
+    else:
+        spec = load_spec(beside)
+    expected, found = (*spec.input_size, 3, len(spec.labels)), (*net.input_shape[1:], net.output_shape[-1])
+    if expected != found:
+        message = f"{path}: expected height, width, channels, labels {expected} as its spec says, found {found}"
+        raise SpecError(message)
+    return KerasModel(net, spec, path)
+
+
+def _bare_spec(path: Path, net: Any, labels: tuple[str, ...], view: str) -> ModelSpec:
+    size = (int(net.input_shape[1]), int(net.input_shape[2]))
+    return ModelSpec(path.stem, labels, view, size, "keras", IMAGE_VERSION)

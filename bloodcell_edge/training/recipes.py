@@ -1,0 +1,170 @@
+"""Recipes: named, frozen values that say how a model is trained.
+
+=========  =====================================================================================================
+original   the project this grew from, exactly: whole frame squeezed to 224 px, frozen MobileNetV2, global max
+           pooling, Dense 256 relu, Dense softmax, Adam, batch 32, up to 15 epochs, early stopping (patience 5).
+           Trained twice: on the original's split by file, whose figure is leaky, and on a split by photograph.
+field      whole frame, split by photograph, balanced by photograph, augmented; the head first, on cached
+           features, then the backbone, its last blocks first, with a cosine schedule. No figure of the held-back
+           pictures chooses anything.
+drawn      for `bce demo` without data: a quarter of the size, from nothing, on drawn pictures, in a minute or two.
+=========  =====================================================================================================
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from ..errors import DataError
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far a training picture is changed, each by a uniform draw.
+
+    Attributes:
+        rotation_degrees: either way; 180 is all round.
+        flip: mirror half of the pictures.
+        zoom: largest relative change of size, either way.
+        shift: largest shift, as a share of the picture's side.
+        brightness: largest relative change of all channels.
+        contrast: largest relative change of the distance from the picture's mean.
+        stain: largest relative change of each stain's optical density (Ruifrok and Johnston 2001 basis).
+        white: largest relative change of each channel's white point.
+    """
+
+    rotation_degrees: float = 180.0
+    flip: bool = True
+    zoom: float = 0.15
+    shift: float = 0.08
+    brightness: float = 0.10
+    contrast: float = 0.15
+    stain: float = 0.20
+    white: float = 0.06
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained.
+
+    Attributes:
+        name: of the recipe.
+        view: what one picture gives, see `spec.VIEWS`.
+        backbone: a key of `backbone.BACKBONES`.
+        alpha: width of the backbone, 1.0 is the published one.
+        size: input side in pixels.
+        weights: "imagenet", "none" or a weights file.
+        pooling: "max" or "avg", over the backbone's last map.
+        hidden: units of a Dense layer before the last one; 0 for none.
+        dropout: share dropped before the last layer.
+        head_epochs: with the backbone frozen, on cached features; 0 without pretrained weights.
+        fine_tune: backbone blocks trained afterwards, counted from the last; -1 for all.
+        fine_tune_epochs: passes of fine-tuning.
+        batch: pictures a step.
+        head_rate: learning rate of the head stage.
+        fine_tune_rate: learning rate at the start of fine-tuning.
+        weight_decay: of AdamW; 0 means Adam.
+        label_smoothing: share of the target given to all classes.
+        patience: epochs without a better validation loss before stopping, then the best weights are restored;
+            None trains to the end and needs no validation pictures.
+        balance: draw classes equally, photographs equally within a class.
+        augmentation: None for pictures as they are.
+        views: augmented views of each picture for the head stage.
+        held_back: share of photographs kept for figures only.
+        validation: share of the remaining photographs that early stopping looks at.
+        seed: of everything drawn.
+    """
+
+    name: str
+    view: str = "frame"
+    backbone: str = "mobilenet_v2"
+    alpha: float = 1.0
+    size: int = 224
+    weights: str = "imagenet"
+    pooling: str = "avg"
+    hidden: int = 0
+    dropout: float = 0.2
+    head_epochs: int = 8
+    fine_tune: int = 12
+    fine_tune_epochs: int = 8
+    batch: int = 32
+    head_rate: float = 1e-3
+    fine_tune_rate: float = 3e-4
+    weight_decay: float = 1e-4
+    label_smoothing: float = 0.1
+    patience: int | None = None
+    balance: bool = True
+    augmentation: Augmentation | None = Augmentation()
+    views: int = 2
+    held_back: float = 0.2
+    validation: float = 0.0
+    seed: int = 0
+
+    @property
+    def leaky_too(self) -> bool:
+        """Also train on the original project's split by file, for the figure that it would have printed."""
+        return self.name == "original"
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+
+RECIPES = {
+    "original": Recipe(
+        name="original",
+        pooling="max",
+        hidden=256,
+        dropout=0.0,
+        head_epochs=15,
+        fine_tune=0,
+        fine_tune_epochs=0,
+        weight_decay=0.0,
+        label_smoothing=0.0,
+        patience=5,
+        balance=False,
+        augmentation=None,
+        views=1,
+        validation=0.2,
+    ),
+    "field": Recipe(name="field"),
+    "drawn": Recipe(
+        name="drawn",
+        alpha=0.35,
+        size=96,
+        weights="none",
+        dropout=0.0,
+        fine_tune_epochs=12,
+        batch=16,
+        fine_tune_rate=3e-3,  # ten times that of fine-tuning: nothing is learnt yet
+        label_smoothing=0.01,
+        # the drawings vary by themselves
+        augmentation=Augmentation(zoom=0.05, shift=0.02, brightness=0.02, contrast=0.03, stain=0.04, white=0.01),
+    ),
+}
+
+
+def choose_recipe(name: str, *, epochs: int | None = None, **changes: Any) -> Recipe:
+    """A recipe with what the command line changes; None leaves a value as it is.
+
+    Args:
+        name: a key of `RECIPES`.
+        epochs: of the last stage that trains: fine-tuning where there is any, else the head.
+        **changes: fields of `Recipe`.
+
+    Raises:
+        DataError: an unknown recipe.
+    """
+    if name not in RECIPES:
+        message = f"no recipe {name!r}; there are {', '.join(RECIPES)}"
+        raise DataError(message)
+    recipe = replace(RECIPES[name], **{key: value for key, value in changes.items() if value is not None})
+    if recipe.weights == "none":  # nothing is frozen where nothing was learnt: all of it trains from the start
+        recipe = replace(recipe, head_epochs=0, fine_tune=-1, fine_tune_epochs=recipe.fine_tune_epochs or 15)
+    if recipe.fine_tune and not recipe.fine_tune_epochs:
+        recipe = replace(recipe, fine_tune_epochs=RECIPES["field"].fine_tune_epochs)
+    if epochs is not None:
+        last = "fine_tune_epochs" if recipe.fine_tune else "head_epochs"
+        recipe = replace(recipe, **{last: epochs})
+    return recipe

@@ -1,0 +1,133 @@
+"""``bce convert``: the files that stand beside a Keras model."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from bloodcell_edge.data import Picture, read_each
+from bloodcell_edge.errors import SpecError
+from bloodcell_edge.files import refuse_existing, sha256_file, write_bytes
+from bloodcell_edge.image import prepare
+from bloodcell_edge.interpreter import load_interpreter
+from bloodcell_edge.modelfile import pack
+from bloodcell_edge.reporting import Reporter
+from bloodcell_edge.spec import ModelSpec
+
+from .compat import min_runtime
+from .golden import golden_samples
+from .metadata import add_metadata
+from .representative import with_full_range
+from .targets import Target
+from .tflite import to_tflite
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+
+class KerasLike(Protocol):
+    """A Keras model with its spec; see `bloodcell_edge.training.kerasmodel`."""
+
+    @property
+    def net(self) -> Any:
+        """The Keras model."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What it says of itself."""
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A file that was made.
+
+    Attributes:
+        file: where it is.
+        target: what it is.
+        bytes: its size.
+        min_runtime: the oldest TFLite release that runs it.
+    """
+
+    file: Path
+    target: Target
+    bytes: int
+    min_runtime: str
+
+
+def convert_files(
+    model: KerasLike,
+    targets: Sequence[Target],
+    out: Path,
+    *,
+    representative: Sequence[Picture] = (),
+    force: bool = False,
+    report: Reporter,
+) -> list[Converted]:
+    """Convert to several targets and write each file whole or not at all.
+
+    Args:
+        model: what to convert.
+        targets: what to make of it.
+        out: folder for the files.
+        representative: chosen training pictures, see `choose_pictures`; needed for int8.
+        force: overwrite what is there.
+        report: told how far it is.
+
+    Raises:
+        OutputExists: a file is there and `force` is not given; nothing is converted then.
+        ConversionError: see `to_tflite`.
+        SpecError: a model with a view that this version cannot prepare pictures for.
+    """
+    for target in targets:
+        refuse_existing(out / target.file_name, force=force)
+    samples, listed = _samples(representative, model.spec) if any(one.needs_samples for one in targets) else (None, ())
+    made = []
+    for target in targets:
+        report.say(f"converting to {target.value}")
+        flatbuffer = to_tflite(model.net, target=target, representative=samples if target.needs_samples else None)
+        spec = _spec(flatbuffer, model.spec, target, listed if target.needs_samples else ())
+        data = pack(_described(flatbuffer, spec), spec)
+        write_bytes(out / target.file_name, data)
+        made.append(Converted(out / target.file_name, target, len(data), spec.min_runtime))
+    return made
+
+
+def _samples(
+    pictures: Sequence[Picture], spec: ModelSpec
+) -> tuple[NDArray[np.uint8], tuple[dict[str, str], ...]]:
+    """Pixels of the representative dataset, and its list for the spec."""
+    if spec.view != "frame":
+        message = f"{spec.name}: view {spec.view!r} cannot be calibrated by this version, expected 'frame'"
+        raise SpecError(message)
+    done, _ = read_each(pictures, lambda image: prepare(image, spec.input_size))
+    listed = tuple({"file": picture.file, "sha256": sha256_file(picture.path)} for picture, _ in done)
+    return with_full_range(np.stack([pixels for _, pixels in done])), listed
+
+
+def _spec(
+    flatbuffer: bytes, spec: ModelSpec, target: Target, representative: tuple[dict[str, str], ...]
+) -> ModelSpec:
+    bare = spec.with_(
+        target=target.value, representative=representative, min_runtime=min_runtime(flatbuffer), parity=None, golden=()
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / target.file_name
+        path.write_bytes(_described(flatbuffer, bare))
+        golden = golden_samples(load_interpreter(path), spec.labels, spec.input_size)
+    return bare.with_(golden=golden)
+
+
+def _described(flatbuffer: bytes, spec: ModelSpec) -> bytes:
+    return add_metadata(
+        flatbuffer,
+        name=f"bloodcell {spec.name} {spec.target}",
+        description=f"White blood cells: {', '.join(spec.labels)}. {spec.intended_use}",
+        version=spec.bce_version or "1",
+    )

@@ -1,0 +1,185 @@
+"""Does the small file still say what the big one said? The gate, from image files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bloodcell_edge.data import Picture, read_each
+from bloodcell_edge.errors import NoPictures, SpecError
+from bloodcell_edge.evaluation import Predictor
+from bloodcell_edge.image import prepare
+from bloodcell_edge.intervals import mcnemar_exact
+from bloodcell_edge.records import CandidateParity, ParityReport
+from bloodcell_edge.reporting import Reporter
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FEWEST_TO_PROVE = 100
+"""With fewer pictures an agreement of 98 % cannot be told from one of 95 %: the gate does not pass."""
+
+FEWEST_FOR_RECALL = 50
+"""A class with fewer pictures moves by over 2 points for a single one: only the agreement of all pictures gates it."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a candidate must hold, in points and percent.
+
+    Attributes:
+        max_drop: of accuracy.
+        max_recall_drop: of any class's recall.
+        min_agreement: of top labels.
+        allow_small: pass also with fewer than `FEWEST_TO_PROVE` pictures.
+    """
+
+    max_drop: float = 1.0
+    max_recall_drop: float = 2.0
+    min_agreement: float = 98.0
+    allow_small: bool = False
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A converted file, opened.
+
+    Attributes:
+        path: of the file.
+        model: it.
+    """
+
+    path: Path
+    model: Predictor
+
+
+def compare(
+    reference: Predictor,
+    reference_file: Path,
+    candidates: Sequence[Candidate],
+    pictures: Sequence[Picture],
+    *,
+    limits: Limits,
+    report: Reporter,
+) -> ParityReport:
+    """Ask the reference and every candidate about the same picture files.
+
+    Each model prepares the pictures through `image.prepare` for its own input size, so that a difference in decoding
+    or resizing counts too.
+
+    Args:
+        reference: the Keras model.
+        reference_file: what to call it.
+        candidates: the small files; labels must be the reference's.
+        pictures: labelled, not from training.
+        limits: the gate.
+        report: told how far it is.
+
+    Raises:
+        NoPictures: none can be read.
+        SpecError: a candidate with other labels.
+    """
+    labels = reference.spec.labels
+    for candidate in candidates:
+        if candidate.model.spec.labels != labels:
+            message = f"{candidate.path}: labels {candidate.model.spec.labels}, the reference has {labels}"
+            raise SpecError(message)
+    sizes = {reference.spec.input_size, *(candidate.model.spec.input_size for candidate in candidates)}
+    with report.bar("read") as progress:
+        done, _ = read_each(pictures, lambda image: {size: prepare(image, size) for size in sizes}, progress=progress)
+    if not done:
+        message = f"{reference_file}: no picture to compare on"
+        raise NoPictures(message)
+    read = tuple(picture for picture, _ in done)
+    pixels = {size: np.stack([prepared[size] for _, prepared in done]) for size in sizes}
+    truth = np.array([labels.index(picture.label or "") for picture in read])
+    expected = reference.scores(pixels[reference.spec.input_size])
+    judged = []
+    for candidate in candidates:
+        report.say(f"comparing {candidate.path.name}")
+        scores = candidate.model.scores(pixels[candidate.model.spec.input_size])
+        judged.append(judge(candidate, read, truth, expected, scores, limits))
+    groups = {picture.group for picture in read}
+    return ParityReport(
+        passed=bool(judged) and all(one.passed for one in judged),
+        n=len(read),
+        n_groups=None if None in groups else len(groups),
+        reference_file=str(reference_file),
+        reference_accuracy=100 * float(np.mean(np.argmax(expected, axis=1) == truth)),
+        candidates=tuple(judged),
+    )
+
+
+def judge(
+    candidate: Candidate,
+    pictures: Sequence[Picture],
+    truth: NDArray[np.int64],
+    expected: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    limits: Limits,
+) -> CandidateParity:
+    """The figures of one candidate, and whether the gate holds.
+
+    Args:
+        candidate: names it.
+        pictures: that were asked about.
+        truth: position of each label, shape (n,).
+        expected: the reference's probabilities, shape (n, labels).
+        scores: the candidate's, of the same shape.
+        limits: the gate.
+    """
+    labels = candidate.model.spec.labels
+    right, still_right = np.argmax(expected, 1) == truth, np.argmax(scores, 1) == truth
+    same = np.argmax(expected, 1) == np.argmax(scores, 1)
+    drops = {label: _points(right, still_right, truth == i) for i, label in enumerate(labels) if np.any(truth == i)}
+    large = {label for i, label in enumerate(labels) if np.sum(truth == i) >= FEWEST_FOR_RECALL}
+    difference = np.abs(np.asarray(expected, np.float64) - scores)
+    worst = max((drops[label] for label in large), default=0.0)
+    drop, agreement = _points(right, still_right, np.ones(len(truth), bool)), 100 * float(np.mean(same))
+    finite = bool(np.isfinite(scores).all() and np.isfinite(expected).all())
+    failures = _failures(limits, len(truth), drop, worst, agreement, finite=finite)
+    small = [label for label in drops if label not in large]
+    notes = [f"{label}: fewer than {FEWEST_FOR_RECALL} pictures, gated on agreement, not on recall" for label in small]
+    return CandidateParity(
+        file=str(candidate.path),
+        target=candidate.model.spec.target,
+        bytes=candidate.path.stat().st_size,
+        accuracy=100 * float(np.mean(still_right)),
+        accuracy_drop=drop,
+        worst_recall_drop=worst,
+        recall_drops=drops,
+        agreement=agreement,
+        max_abs_diff=float(np.max(difference)) if finite else 1.0,
+        mean_abs_diff=float(np.mean(difference)) if finite else 1.0,
+        mcnemar_p=mcnemar_exact(right, still_right),
+        flipped=tuple(picture.file for picture, equal in zip(pictures, same, strict=True) if not equal),
+        passed=not failures,
+        why=(*failures, *notes),
+    )
+
+
+def _points(before: NDArray[np.bool_], after: NDArray[np.bool_], rows: NDArray[np.bool_]) -> float:
+    """How many points of a share of right answers are lost."""
+    return 100 * (float(np.mean(before[rows])) - float(np.mean(after[rows])))
+
+
+def _failures(
+    limits: Limits, n: int, drop: float, worst: float, agreement: float, *, finite: bool
+) -> list[str]:
+    rounding = 1e-9  # 1.0 point of 200 pictures is not exactly 1.0
+    failures = []
+    if not finite:
+        failures.append("scores that are not numbers (NaN or infinite)")
+    if n < FEWEST_TO_PROVE and not limits.allow_small:
+        failures.append(f"{n} pictures cannot prove anything, expected at least {FEWEST_TO_PROVE} (--allow-small)")
+    if drop > limits.max_drop + rounding:
+        failures.append(f"accuracy drops by {drop:.2f} points, limit {limits.max_drop:g}")
+    if worst > limits.max_recall_drop + rounding:
+        failures.append(f"a class's recall drops by {worst:.2f} points, limit {limits.max_recall_drop:g}")
+    if agreement < limits.min_agreement - rounding:
+        failures.append(f"agreement {agreement:.2f} %, limit {limits.min_agreement:g} %")
+    return failures

@@ -1,0 +1,69 @@
+"""``bce parity``: from paths to a report, written down where it belongs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bloodcell_edge.classifier import Classifier
+from bloodcell_edge.data import Picture, load_data
+from bloodcell_edge.errors import MissingFile
+from bloodcell_edge.files import write_bytes, write_json
+from bloodcell_edge.modelfile import pack, read_model_file
+from bloodcell_edge.records import CandidateParity, ParityReport
+from bloodcell_edge.reporting import Reporter
+from bloodcell_edge.runs import RunFolder
+from bloodcell_edge.training.dataset import HELD_BACK, load_split
+from bloodcell_edge.training.kerasmodel import open_keras
+
+from .parity import Candidate, Limits, compare
+
+
+def prove(
+    reference: Path, candidates: Sequence[Path], data: Path | None, *, limits: Limits, report: Reporter
+) -> ParityReport:
+    """Compare files with the Keras model they came from, and keep the report.
+
+    On a run's held-back pictures the report goes into the run folder, and into each file of the run that passed.
+
+    Args:
+        reference: a .keras with spec.json beside it.
+        candidates: .tflite files; none means all beside the reference.
+        data: labelled pictures; None means the run's held-back ones.
+        limits: the gate.
+        report: told how far it is.
+
+    Raises:
+        MissingFile: no candidate, or no split to compare on.
+    """
+    run = RunFolder(reference.parent)
+    files = list(candidates) or run.tflite_files()
+    if not files:
+        message = f"{run.path}: no .tflite beside the model to compare; run bce convert"
+        raise MissingFile(message)
+    model = open_keras(reference)
+    opened = [Candidate(file, Classifier.open(file)) for file in files]
+    pictures = _held_back(run) if data is None else load_data(data, labels=model.spec.labels).only("test").pictures
+    found = compare(model, reference, opened, pictures, limits=limits, report=report)
+    if data is None:
+        write_json(run.parity, found.as_json())
+        for one in found.candidates:
+            if one.passed and Path(one.file).parent == run.path:
+                _write_into(Path(one.file), one, found)
+    return found
+
+
+def _held_back(run: RunFolder) -> list[Picture]:
+    if not run.split.is_file():
+        message = f"{run.split}: not there, so the held-back pictures are not known; give --data"
+        raise MissingFile(message)
+    return [row.picture for row in load_split(run.split) if row.split == HELD_BACK]
+
+
+def _write_into(path: Path, passed: CandidateParity, found: ParityReport) -> None:
+    """The proof travels with the file."""
+    model = read_model_file(path)
+    kept = ("accuracy", "accuracy_drop", "worst_recall_drop", "agreement", "max_abs_diff", "mean_abs_diff", "mcnemar_p")
+    figures = {"n": found.n, "n_groups": found.n_groups, "reference_accuracy": found.reference_accuracy}
+    figures |= {key: getattr(passed, key) for key in kept}
+    write_bytes(path, pack(model.flatbuffer, model.spec.with_(parity=figures)))

@@ -1,0 +1,116 @@
+"""The representative dataset: which training pictures the int8 conversion measures its ranges on."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bloodcell_edge.data import Picture, load_data
+from bloodcell_edge.errors import ConversionError
+from bloodcell_edge.files import sha256_file
+from bloodcell_edge.reporting import Reporter
+from bloodcell_edge.runs import RunFolder
+from bloodcell_edge.spec import ModelSpec
+from bloodcell_edge.training.dataset import HELD_BACK, TRAIN, load_split
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SAMPLES = 200
+"""How many pictures are taken where there are enough; more did not help (20, 100, 300 were measured alike)."""
+
+FEWEST = 50
+"""Below so many, ranges are a matter of luck."""
+
+
+def choose_pictures(
+    pictures: Sequence[Picture],
+    labels: Sequence[str],
+    *,
+    seed: int,
+    samples: int = SAMPLES,
+    allow_small: bool = False,
+) -> list[Picture]:
+    """Choose pictures stratified by class, photographs not yet shown first.
+
+    Args:
+        pictures: training pictures with label, and group where known.
+        labels: every class that must be there.
+        seed: of the draw; the order of `pictures` does not matter.
+        samples: how many to take, 100 to 500 are usual.
+        allow_small: accept fewer than `FEWEST` pictures and classes without any.
+
+    Raises:
+        ConversionError: a class is missing, or there are fewer than `FEWEST` pictures.
+    """
+    queues = {label: _by_photograph([one for one in pictures if one.label == label], seed) for label in labels}
+    empty = [label for label, queue in queues.items() if not queue]
+    total = sum(map(len, queues.values()))
+    if (empty or total < FEWEST) and not (allow_small and total):
+        found = f"no picture of {', '.join(empty)}" if empty else f"{total} pictures"
+        message = (
+            f"representative dataset: expected at least {FEWEST} training pictures and every class, found {found}; "
+            "give more pictures with --representative, or --allow-small to insist"
+        )
+        raise ConversionError(message)
+    chosen: list[Picture] = []
+    while len(chosen) < min(samples, total):
+        for queue in queues.values():
+            if queue and len(chosen) < samples:
+                chosen.append(queue.pop())
+    return chosen
+
+
+def _by_photograph(pictures: list[Picture], seed: int) -> list[Picture]:
+    """A stack whose top pictures show a photograph each, those below a second picture of each, and so on."""
+    rng = np.random.default_rng(seed)
+    shuffled = sorted(pictures, key=lambda one: one.file)
+    rng.shuffle(shuffled)  # type: ignore[arg-type]  # numpy shuffles any sequence
+    turns: dict[str, int] = defaultdict(int)
+    ranked = []
+    for picture in shuffled:
+        key = picture.group or picture.file
+        ranked.append((turns[key], len(ranked), picture))
+        turns[key] += 1
+    return [picture for _, _, picture in sorted(ranked, reverse=True)]
+
+
+def representative_pictures(
+    model: Path, spec: ModelSpec, given: Path | None, *, allow_small: bool, report: Reporter
+) -> list[Picture]:
+    """Training pictures of the run that the model stands in, or of DATA without what the run holds back.
+
+    Raises:
+        ConversionError: neither is there, or too few pictures.
+    """
+    split = RunFolder(model.parent).split
+    rows = load_split(split) if split.is_file() else []
+    if given is None:
+        if not rows:
+            message = f"{model}: no {split.name} beside it, so its training pictures are not known; give --representative"
+            raise ConversionError(message)
+        pictures = [row.picture for row in rows if row.split == TRAIN]
+    else:
+        held_back = {row.sha256 for row in rows if row.split == HELD_BACK}
+        everything = load_data(given, labels=spec.labels).only("train").pictures
+        pictures = [one for one in everything if not held_back or sha256_file(one.path) not in held_back]
+        if len(pictures) < len(everything):
+            report.say(f"left out of the representative dataset: {len(everything) - len(pictures)} held-back pictures")
+    seed = int(spec.training.get("seed", 0))
+    return choose_pictures(pictures, spec.labels, seed=seed, allow_small=allow_small)
+
+
+def with_full_range(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Add one black and one white picture, so that the input's range is calibrated to 0..255.
+
+    Without them dark pixels clip, and clients that feed raw bytes are silently wrong.
+
+    Args:
+        pixels: uint8 RGB, shape (n, height, width, 3).
+    """
+    black = np.zeros_like(pixels[:1])
+    return np.concatenate([pixels, black, black + 255])

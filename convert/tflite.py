@@ -1,0 +1,102 @@
+"""From a Keras model to the bytes of a TFLite model, checked after they are made."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bloodcell_edge.errors import ConversionError
+
+from .compat import float_tensors, input_quantization
+from .targets import Target
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def to_tflite(model: Any, *, target: Target, representative: NDArray[np.uint8] | None = None) -> bytes:
+    """Convert a Keras model.
+
+    Args:
+        model: takes float32 RGB 0..255 of shape (n, height, width, 3) with scaling inside, gives probabilities.
+        target: what to make.
+        representative: uint8 RGB, shape (n, height, width, 3); black and white included (`with_full_range`).
+
+    Returns:
+        The flatbuffer, without metadata, labels or spec.
+
+    Raises:
+        ConversionError: int8 without samples, or a result that is not what `target` promises.
+    """
+    if target.needs_samples and (representative is None or not len(representative)):
+        message = f"{target.value}: needs a representative dataset, found none"
+        raise ConversionError(message)
+    with quiet_tensorflow():
+        flatbuffer = bytes(make_converter(model, target, representative).convert())
+    _check(flatbuffer, target)
+    return flatbuffer
+
+
+def make_converter(model: Any, target: Target, representative: NDArray[np.uint8] | None) -> Any:
+    """A configured ``tf.lite.TFLiteConverter``, for one picture at a time."""
+    import tensorflow as tf
+
+    height, width = model.input_shape[1:3]
+    signature = tf.TensorSpec((1, height, width, 3), tf.float32, name="image")
+    concrete = tf.function(lambda image: model(image, training=False)).get_concrete_function(signature)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], model)
+    converter._experimental_disable_per_channel_quantization_for_dense_layers = True  # see targets.py
+    if target is Target.FLOAT32:
+        return converter
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if target is Target.FLOAT16:
+        converter.target_spec.supported_types = [tf.float16]
+    if target is Target.INT8 and representative is not None:
+        samples = representative
+        converter.representative_dataset = lambda: ([picture[np.newaxis].astype(np.float32)] for picture in samples)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = tf.uint8
+        converter.inference_output_type = tf.float32
+    return converter
+
+
+def _check(flatbuffer: bytes, target: Target) -> None:
+    """Re-open what was made: an int8 file takes raw bytes and computes with integers from end to end."""
+    if target is not Target.INT8:
+        return
+    floats = float_tensors(flatbuffer)
+    if len(floats) != 1:
+        message = f"int8: expected one float tensor, the probabilities, found {len(floats)}: {', '.join(floats[:5])}"
+        raise ConversionError(message)
+    found = input_quantization(flatbuffer)
+    if found != (1.0, 0):
+        message = (
+            f"int8: expected an input of raw bytes (scale 1.0, zero point 0), found {found}; the representative "
+            "dataset must hold RGB 0..255 with one black and one white picture, and the model must scale inside"
+        )
+        raise ConversionError(message)
+
+
+@contextlib.contextmanager
+def quiet_tensorflow() -> Iterator[None]:
+    """Keep what the converter's C++ side prints to stderr to itself; show it where conversion fails."""
+    saved = os.dup(2)
+    with tempfile.TemporaryDirectory() as folder:
+        kept = Path(folder) / "stderr"
+        with kept.open("wb") as stream:
+            os.dup2(stream.fileno(), 2)
+            try:
+                yield
+            except BaseException:
+                os.dup2(saved, 2)
+                os.write(2, kept.read_bytes())
+                raise
+            finally:
+                os.dup2(saved, 2)
+                os.close(saved)

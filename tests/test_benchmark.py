@@ -1,0 +1,341 @@
+import json
+import re
+import warnings
+from collections import Counter
+from contextlib import nullcontext
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bloodcell_edge import benchmark as module
+from bloodcell_edge.benchmark import (
+    STAGES,
+    Percentiles,
+    benchmark,
+    default_pictures,
+    disturbances,
+    images_per_second,
+    percentiles,
+    schedule,
+    spread,
+    work_allowed,
+)
+from bloodcell_edge.errors import BceError, DataError, MissingFile, NoPictures, SpecError
+from bloodcell_edge.image import IMAGE_VERSION, read_image
+from bloodcell_edge.modelfile import pack
+from bloodcell_edge.reporting import Silent
+from bloodcell_edge.smear import LABELS
+from bloodcell_edge.spec import ModelSpec
+
+STEADY = Percentiles(n=200, min=0.9, p50=1.0, p95=1.2, p99=1.4)
+QUIET = {"cores": 4, "other_work": 0.1, "faults": ()}
+
+
+class Listener(Silent):
+    """Keeps what it is told."""
+
+    def __init__(self):
+        self.said, self.progress = [], []
+
+    def say(self, text):
+        self.said.append(text)
+
+    def bar(self, title):  # noqa: ARG002
+        return nullcontext(lambda done, total: self.progress.append((done, total)))
+
+
+@pytest.fixture(scope="module")
+def flatbuffer():
+    """A real float32 TFLite of a few kB: 64 x 48 RGB in, four probabilities out."""
+    tensorflow = pytest.importorskip("tensorflow")
+    keras = pytest.importorskip("keras")
+    net = keras.Sequential([
+        keras.Input((64, 48, 3)),
+        keras.layers.Rescaling(1 / 127.5, -1),
+        keras.layers.Conv2D(8, 3, strides=2, activation="relu"),
+        keras.layers.GlobalAveragePooling2D(),
+        keras.layers.Dense(len(LABELS), activation="softmax"),
+    ])  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return tensorflow.lite.TFLiteConverter.from_keras_model(net).convert()
+
+
+@pytest.fixture
+def write(flatbuffer, tmp_path):
+    """Write the model under a name, with changes of its spec."""
+
+    def write(name, **changes):
+        spec = ModelSpec("tiny", LABELS, "frame", (64, 48), "float32", IMAGE_VERSION)
+        path = tmp_path / name
+        path.write_bytes(pack(flatbuffer, spec.with_(**changes)))
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    return default_pictures(tmp_path_factory.mktemp("drawn"), 3)
+
+
+# Arithmetic
+
+
+def test_percentiles_of_known_numbers():
+    """Of 1..101 in any order the p-th percentile is p + 1."""
+    values = np.random.default_rng(1).permutation(np.arange(1.0, 102.0))
+
+    assert percentiles(values) == Percentiles(n=101, min=1.0, p50=51.0, p95=96.0, p99=100.0)
+
+
+def test_percentiles_between_two_measurements_are_interpolated():
+    """Of 10 and 20 the p-th percentile lies p percent of the way."""
+    assert vars(percentiles(np.array([20.0, 10.0]))) == pytest.approx(
+        {"n": 2, "min": 10.0, "p50": 15.0, "p95": 19.5, "p99": 19.9}
+    )
+
+
+@given(st.lists(st.floats(1e-3, 1e4), min_size=1, max_size=50))
+def test_percentiles_are_ordered_and_within_the_measurements(values):
+    """min <= p50 <= p95 <= p99 <= max, for any measurements (to rounding)."""
+    found = percentiles(np.array(values))
+    ordered = [min(values), found.min, found.p50, found.p95, found.p99, max(values)]
+
+    assert all(a <= b * (1 + 1e-12) for a, b in pairwise(ordered))
+
+
+def test_images_per_second_counts_slow_pictures_by_their_time():
+    """Three pictures in 10, 10 and 30 ms are 60 a second: n over the sum, not one over the median."""
+    assert images_per_second(np.array([10.0, 10.0, 30.0])) == pytest.approx(60.0)
+
+
+def test_a_result_follows_from_its_times(write):
+    """Stages are medians, end to end is the sum of a picture's stages, throughput comes from all of them."""
+    case = module._Case.open(write("a.tflite"), 1)
+    times = np.array([[1.0, 0.0, 2.0, 3.0], [2.0, 0.0, 1.0, 5.0], [9.0, 0.0, 3.0, 4.0]])
+    result = module._result(case, times, 12.0, ())
+
+    assert result.stages_ms == {"decode": 2.0, "locate": 0.0, "resize": 2.0, "invoke": 4.0}
+    assert (result.end_to_end_ms.min, result.end_to_end_ms.p50) == (6.0, 8.0)
+    assert (result.invoke_ms.min, result.invoke_ms.p50) == (3.0, 4.0)
+    assert result.images_per_s == pytest.approx(100.0)
+
+
+# Order
+
+
+@given(cases=st.integers(1, 6), pictures=st.integers(1, 7), runs=st.integers(1, 20), warm_up=st.integers(0, 5))
+def test_every_case_takes_the_same_picture_once_a_round(cases, pictures, runs, warm_up):
+    """A round holds each case once, with one picture for all; pictures take turns; only the first rounds don't count."""
+    turns = list(schedule(cases, pictures, runs, warm_up=warm_up))
+    rounds = [turns[start : start + cases] for start in range(0, len(turns), cases)]
+
+    assert len(turns) == cases * (runs + warm_up)
+    assert all(sorted(turn.case for turn in one) == list(range(cases)) for one in rounds)
+    assert all(len({turn[1:] for turn in one}) == 1 for one in rounds)
+    assert [one[0].counted for one in rounds] == [False] * warm_up + [True] * runs
+    assert all((b[0].picture - a[0].picture) % pictures == 1 % pictures for a, b in pairwise(rounds))
+
+
+def test_no_case_keeps_its_place_or_its_neighbour():
+    """Over 200 rounds of 4 cases each is first about as often, and each pair follows one another about as often."""
+    turns = list(schedule(4, 16, 200))
+    first = Counter(turn.case for turn in turns[::4])
+    follows = Counter((a.case, b.case) for place, (a, b) in enumerate(pairwise(turns)) if place % 4 != 3)
+
+    assert all(30 <= first[case] <= 80 for case in range(4))
+    assert len(follows) == 12
+    assert all(30 <= count <= 80 for count in follows.values())
+
+
+def test_the_order_is_the_same_every_time():
+    """Two runs of the same cases take turns alike, so that they can be compared."""
+    assert list(schedule(3, 5, 50)) == list(schedule(3, 5, 50))
+
+
+def test_pictures_are_spread_over_the_whole_list():
+    """Of 12 pictures in class order 4 are taken from each third; fewer than asked for are all taken."""
+    assert spread(list("aaabbbcccddd"), 4) == list("abcd")
+    assert spread(list("ab"), 4) == list("ab")
+    assert spread([], 4) == []
+
+
+# Validity
+
+
+def test_a_quiet_run_is_valid():
+    """Nothing speaks against a steady run on a machine with cores to spare."""
+    assert disturbances(STEADY, 1, **QUIET) == ()
+
+
+@pytest.mark.parametrize(
+    ("invoke", "threads", "circumstances", "reason"),
+    [
+        (STEADY, 1, {"faults": ("throttled", "under-voltage")}, "slowed down: throttled, under-voltage"),
+        (STEADY, 8, {}, "8 threads on 4 cores"),
+        (STEADY, 1, {"other_work": 2.5}, r"other programs kept 2.50 of 4 cores busy \(limit 1.00 with 1 threads\)"),
+        (STEADY, 4, {"other_work": 0.5}, r"kept 0.50 of 4 cores busy \(limit 0.40"),
+        (Percentiles(200, 1.0, 1.0, 1.6, 3.0), 1, {}, "invoke p95 is 1.60 times p50"),
+        (Percentiles(99, 0.9, 1.0, 1.2, 1.4), 1, {}, "99 runs, expected at least 100"),
+    ],
+)
+def test_each_disturbance_alone_is_told(invoke, threads, circumstances, reason):
+    """Throttling, too many threads, other work, a wide spread and too few runs each give their one reason."""
+    why = disturbances(invoke, threads, **{**QUIET, **circumstances})
+
+    assert len(why) == 1
+    assert re.search(reason, why[0])
+
+
+def test_unknown_other_work_is_not_judged():
+    """Where nobody knows what others did, the spread alone judges."""
+    assert disturbances(STEADY, 1, **{**QUIET, "other_work": None}) == ()
+
+
+@pytest.mark.parametrize(
+    ("threads", "cores", "expected"), [(1, 4, 1.0), (3, 4, 1.0), (4, 4, 0.4), (9, 4, 0.4), (1, 1, 0.1), (1, 2, 0.5)]
+)
+def test_other_work_may_take_what_the_threads_leave(threads, cores, expected):
+    """Free cores and a tenth of all, at most a quarter of all."""
+    assert work_allowed(threads, cores) == pytest.approx(expected)
+
+
+def test_a_throttled_machine_makes_every_result_invalid(write, pictures, tmp_path, monkeypatch):
+    """A vcgencmd that reports throttling is believed: machine and results say so."""
+    program = tmp_path / "vcgencmd"
+    program.write_text("#!/bin/sh\necho throttled=0x40004\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    answer = benchmark([write("a.tflite")], pictures, runs=2).as_json()
+
+    assert answer["machine"]["throttled"] == ["throttled now", "throttled since start"]
+    assert answer["machine"]["throttled_during"] == ["throttled"]
+    assert answer["results"][0]["valid"] is False
+    assert answer["results"][0]["why"].startswith("the processor was slowed down: throttled; ")
+
+
+# The whole
+
+
+def test_a_report_holds_what_was_measured(write, pictures):
+    """Two files with two thread counts give four results, every stage measured, with the keys of the command's JSON."""
+    models = [write("a.tflite"), write("b.tflite", target="float16")]
+    report = benchmark(models, pictures, threads=(1, 2), runs=5)
+    answer = json.loads(json.dumps(report.as_json(), allow_nan=False))
+
+    assert set(answer) >= {"machine", "results"}
+    assert answer["pictures"] == {"n": 3, "size": [480, 640]}
+    assert answer["machine"]["cores"] >= 1
+    assert "other_work_cores" in answer["machine"]
+    assert [(result["file"], result["threads"], result["target"]) for result in answer["results"]] == [
+        (str(models[0]), 1, "float32"),
+        (str(models[0]), 2, "float32"),
+        (str(models[1]), 1, "float16"),
+        (str(models[1]), 2, "float16"),
+    ]
+    for result in answer["results"]:
+        assert set(result) >= set(
+            "file threads stages_ms end_to_end_ms invoke_ms images_per_s rss_mb valid why interpreter n".split()
+        )
+        assert tuple(result["stages_ms"]) == STAGES
+        assert result["stages_ms"].pop("locate") == 0.0
+        assert min(result["stages_ms"].values()) > 0
+        assert set(result["end_to_end_ms"]) == set(result["invoke_ms"]) == {"n", "min", "p50", "p95", "p99"}
+        assert result["end_to_end_ms"]["min"] > result["invoke_ms"]["min"] > 0
+        assert result["images_per_s"] > 0
+        assert result["n"] == 5
+        assert result["valid"] is False
+        assert "5 runs" in result["why"]
+
+
+def test_memory_is_that_of_a_small_process_of_its_own(write, pictures):
+    """Neither TensorFlow nor 500 MB held by the one who measures are in a file's memory; numpy and OpenCV are."""
+    ballast = np.ones(500_000_000, np.uint8)
+    result = benchmark([write("a.tflite")], pictures, runs=1).results[0]
+
+    assert 20 < result.rss_mb < ballast.nbytes / 1e6
+
+
+def test_the_same_case_is_measured_once(write, pictures):
+    """A file or a thread count given twice gives one result."""
+    path = write("a.tflite")
+
+    assert len(benchmark([path, path], pictures, threads=(1, 1), runs=1).results) == 1
+
+
+def test_progress_is_told_a_round_at_a_time(write, pictures):
+    """The bar moves from 1 to runs, not within a round."""
+    listener = Listener()
+    benchmark([write("a.tflite"), write("b.tflite")], pictures, runs=3, report=listener)
+
+    assert listener.progress == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_drawn_pictures_are_camera_sized_and_of_every_cell(tmp_path):
+    """default_pictures(6) writes 6 different readable 640 x 480 JPEGs, all four cells among them, alike each time."""
+    once, again = default_pictures(tmp_path / "a", 6), default_pictures(tmp_path / "b", 6)
+
+    assert len({path.read_bytes() for path in once}) == 6
+    assert {path.parent.name for path in once} == set(LABELS)
+    assert {read_image(path).shape for path in once} == {(480, 640, 3)}
+    assert [path.read_bytes() for path in once] == [path.read_bytes() for path in again]
+
+
+# What cannot be measured
+
+
+def test_a_damaged_picture_is_left_out_and_told(write, pictures, tmp_path):
+    """One unreadable picture is named to the reporter; the others are measured."""
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"\xff\xd8 no picture")
+    listener = Listener()
+    report = benchmark([write("a.tflite")], [bad, *pictures], runs=4, report=listener)
+
+    assert report.pictures["n"] == 3
+    assert len(listener.said) == 1
+    assert str(bad) in listener.said[0]
+
+
+def test_no_readable_picture_is_an_error(write, tmp_path):
+    """Without any picture, or with none that can be read, nothing is measured."""
+    model = write("a.tflite")
+    with pytest.raises(NoPictures, match="no pictures"):
+        benchmark([model], [])
+    with pytest.raises(NoPictures, match="none of 1 pictures"):
+        benchmark([model], [tmp_path / "absent.jpg"])
+
+
+def test_models_must_be_given_and_be_there(pictures, tmp_path):
+    """No model, a file that is not there and a file that is no model are told apart."""
+    with pytest.raises(MissingFile, match="no model to measure"):
+        benchmark([], pictures)
+    with pytest.raises(MissingFile, match=r"absent\.tflite"):
+        benchmark([tmp_path / "absent.tflite"], pictures)
+    with pytest.raises(SpecError, match=r"\.jpg"):
+        benchmark(pictures[:1], pictures)
+
+
+def test_a_model_of_single_cells_is_refused(write, pictures):
+    """A model with view "cell" is not measured as if it took whole pictures."""
+    with pytest.raises(SpecError, match="'cell'"):
+        benchmark([write("cell.tflite", view="cell")], pictures)
+
+
+@pytest.mark.parametrize("asked", [{"runs": 0}, {"threads": ()}, {"threads": (1, 0)}])
+def test_at_least_one_run_and_one_thread(asked, pictures, tmp_path):
+    """Zero runs or threads are refused before any file is opened."""
+    with pytest.raises(DataError, match="at least 1 run"):
+        benchmark([tmp_path / "absent.tflite"], pictures, **asked)
+
+
+def test_a_model_that_only_fails_alone_is_an_error_with_its_message(write, pictures):
+    """When the process that weighs a model ends badly, its last line is in the error."""
+    case = module._Case.open(write("a.tflite"), 1)
+    case.path.unlink()
+
+    with pytest.raises(BceError, match=r"ended with 1 .*no such model file"):
+        module._weigh_apart(case, pictures)
