@@ -123,12 +123,12 @@ class BenchmarkReport:
         }
 
 
-class Turn(NamedTuple):
-    """One picture for one case, by their numbers; not counted while warming up."""
+class Round(NamedTuple):
+    """One picture for every case: its number, below 0 while warming up, the picture's, and the cases' in order."""
 
-    case: int
+    number: int
     picture: int
-    counted: bool
+    cases: tuple[int, ...]
 
 
 def benchmark(
@@ -200,7 +200,7 @@ def images_per_second(times_ms: NDArray[np.float64]) -> float:
     return 1e3 * len(times_ms) / float(times_ms.sum())
 
 
-def schedule(cases: int, pictures: int, runs: int, *, warm_up: int = WARM_UP_ROUNDS) -> Iterator[Turn]:
+def schedule(cases: int, pictures: int, runs: int, *, warm_up: int = WARM_UP_ROUNDS) -> Iterator[Round]:
     """Who takes which picture when: in every round each case takes the same picture once.
 
     The order within a round is shuffled, the same way every time: no case always comes after a certain other one,
@@ -208,8 +208,7 @@ def schedule(cases: int, pictures: int, runs: int, *, warm_up: int = WARM_UP_ROU
     """
     shuffle = np.random.default_rng(_SHUFFLE_SEED)
     for number in range(-warm_up, runs):
-        for case in shuffle.permutation(cases):
-            yield Turn(int(case), number % pictures, counted=number >= 0)
+        yield Round(number, number % pictures, tuple(shuffle.permutation(cases).tolist()))
 
 
 def spread(pictures: Sequence[Path], most: int) -> list[Path]:
@@ -248,7 +247,7 @@ def disturbances(
 
 
 def work_allowed(threads: int, cores: int) -> float:
-    """Cores that other programs may keep busy: what the threads leave free and a tenth of all, at most a quarter of all.
+    """Cores that other programs may keep busy: what the threads leave free and a tenth, at most a quarter of all.
 
     A tenth is what services do in the background. A quarter, and not all that is free: programs that wait for a core
     show only what they were given, memory and caches are shared, and a busy processor clocks lower.
@@ -317,15 +316,14 @@ def _readable(pictures: Sequence[Path], report: Reporter) -> tuple[list[Path], t
 def _measure(cases: Sequence[_Case], pictures: Sequence[Path], runs: int, report: Reporter) -> NDArray[np.float64]:
     """Times in ms, shape (cases, runs, stages)."""
     times = np.empty((len(cases), runs, len(STAGES)))
-    done = [0] * len(cases)
     with report.bar("benchmark") as progress:
-        for turn in schedule(len(cases), len(pictures), runs):
-            seconds = cases[turn.case].run(pictures[turn.picture])
-            if turn.counted:
-                times[turn.case, done[turn.case]] = seconds
-                done[turn.case] += 1
-                if min(done) == max(done):  # a round is over: drawing the bar must not come between cases
-                    progress(done[0], runs)
+        for number, picture, order in schedule(len(cases), len(pictures), runs):
+            for case in order:
+                seconds = cases[case].run(pictures[picture])
+                if number >= 0:
+                    times[case, number] = seconds
+            if number >= 0:
+                progress(number + 1, runs)
     return times * 1e3
 
 

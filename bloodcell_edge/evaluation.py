@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 class Predictor(Protocol):
     """A Keras model or a .tflite: both answer prepared pictures."""
 
-    spec: ModelSpec
+    @property
+    def spec(self) -> ModelSpec:
+        """What the model says of itself."""
 
     def scores(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities, float32 (n, labels), of uint8 RGB pictures (n, height, width, 3)."""

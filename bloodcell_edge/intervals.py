@@ -153,8 +153,8 @@ def grouped_interval(correct: Bools, groups: Sequence[Hashable], level: float = 
     Returns:
         (low, high), low <= share correct <= high. Where groups are of one size and mistakes spread evenly over them,
         one more never raises low. Elsewhere it can, as deff is an estimate: mistakes in one group only, then one in
-        another, look less alike. Measured: by 1.3 % of the width at most among equal groups (2 to 40 groups, mistakes
-        in 61 orders each), by 6 % where one group outweighs the others.
+        another, look less alike. Most seen, with 2 to 40 groups and mistakes in 30 random orders or more: by 1.3 % of
+        the width where groups are of one size, 4 % of 1 to 19 pictures, 13 % where one holds most of the pictures.
 
     Raises:
         ValueError: not one group for each picture.
@@ -163,7 +163,7 @@ def grouped_interval(correct: Bools, groups: Sequence[Hashable], level: float = 
     sizes = np.bincount(numbers).astype(np.float64)
     if len(sizes) < 2:
         return 0.0, 1.0
-    hits: Floats = np.bincount(numbers, weights=np.asarray(correct, np.float64))
+    hits = np.bincount(numbers, weights=np.asarray(correct, np.float64)).astype(np.float64)
     size, share = _effective_size(sizes, hits, level), float(hits.sum() / sizes.sum())
     low, high = binomial_interval(share * size, size, level)
     unanimous = _effective_size(sizes, sizes, level)  # the same for all wrong

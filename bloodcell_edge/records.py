@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 UNIDENTIFIED = "UNIDENTIFIED"
@@ -29,6 +29,21 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class LayerError:
+    """How much of a layer's output is lost by quantizing it.
+
+    Attributes:
+        layer: its name in the Keras model.
+        operator: its TFLite operator.
+        error: root mean squared error in quantization steps; rounding alone gives 0.29 (one step over root 12).
+    """
+
+    layer: str
+    operator: str
+    error: float
+
+
+@dataclass(frozen=True)
 class CandidateParity:
     """How one small file compares with the reference, in percent.
 
@@ -47,6 +62,8 @@ class CandidateParity:
         flipped: pictures whose top label changed.
         passed: the gate held.
         why: what did not hold, and what was gated otherwise.
+        layers: where the gate failed on an int8 file, the layers that lose most, worst first.
+        advice: what to try then.
     """
 
     file: str
@@ -63,6 +80,8 @@ class CandidateParity:
     flipped: tuple[str, ...]
     passed: bool
     why: tuple[str, ...]
+    layers: tuple[LayerError, ...] = ()
+    advice: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,7 +112,7 @@ class ParityReport:
             "n_groups": self.n_groups,
             "reference": {"file": self.reference_file, "accuracy": self.reference_accuracy},
             "candidates": [
-                {**vars(candidate), "flipped": list(candidate.flipped), "why": "; ".join(candidate.why)}
+                {**asdict(candidate), "flipped": list(candidate.flipped), "why": "; ".join(candidate.why)}
                 for candidate in self.candidates
             ],
         }

@@ -142,7 +142,7 @@ footer { margin-top: 3rem; border-top: 1px solid var(--rule); font-size: .9rem; 
   .scroll { overflow: visible; }
   .tiles { grid-template-columns: repeat(5, 1fr); }
   th, td { padding: .2rem .4rem; }
-  figure img { max-height: 23cm; }
+  figure img { max-width: 14cm; }
 }"""
 
 
@@ -214,7 +214,7 @@ def _maybe(path: Path) -> Any:
 
 def _page(title: str, sections: Iterable[str], *, notice: str = "") -> str:
     """A whole document around sections of HTML; title and notice are plain text."""
-    return _PAGE.substitute(
+    page = _PAGE.substitute(
         title=escape(title),
         style=_STYLE,
         use=escape(INTENDED_USE),
@@ -222,6 +222,7 @@ def _page(title: str, sections: Iterable[str], *, notice: str = "") -> str:
         body="\n".join(sections),
         version=escape(__version__),
     )
+    return page.encode(errors="replace").decode()  # file names that are not UTF-8 come as lone surrogates
 
 
 def _section(title: str, *parts: str) -> str:
@@ -445,6 +446,9 @@ def _summary(held: Mapping[str, Any], leaky: Mapping[str, Any] | None) -> list[t
         ("Accuracy where covered", _share(held["accuracy_covered"]), None),
         ("Pictures without a cell", held["no_cell"], None),
     ]
+    unknown = held.get("unknown")
+    if unknown and unknown["n"]:
+        rows.append(("Pictures of other classes, rejected", f"{unknown['rejected']} of {unknown['n']}", None))
     return rows
 
 
@@ -459,9 +463,8 @@ def _confusion(held: Mapping[str, Any]) -> str:
 
 def _parity(parity: Any, run: RunFolder) -> Iterable[str]:
     if parity is None:
-        if not run.tflite_files():
-            yield _hint("Nothing was converted yet. To do that:", f"bce convert {_quoted(run)}")
-        yield _hint("Nobody has compared them yet. To do that:", f"bce parity {_quoted(run)}")
+        convert = "" if run.tflite_files() else f"bce convert {_quoted(run)} && "
+        yield _hint("Not compared yet. To do that:", f"{convert}bce parity {_quoted(run)}")
         return
     photographs = f" of {parity['n_groups']} photographs" if parity["n_groups"] is not None else ""
     reference = parity["reference"]
@@ -500,12 +503,13 @@ def _files(files: Sequence[_ModelRow], run: RunFolder) -> Iterable[str]:
     if run.model.is_file():
         n_bytes = run.model.stat().st_size
         rows.insert(0, (run.model.name, "keras", n_bytes, _size(n_bytes), "workstation only"))
-    yield _table("Model files", ("File", "Target", "Bytes", "Size", "Oldest runtime that runs it"), rows)
+    if rows:
+        yield _table("Model files", ("File", "Target", "Bytes", "Size", "Oldest runtime that runs it"), rows)
     for row in files:
         if row.error:
             yield _warning(row.error)
     if not files:
-        yield _hint("No .tflite yet. To make them:", f"bce convert {_quoted(run)}")
+        yield _hint("No small file was made yet. To do that:", f"bce convert {_quoted(run)}")
 
 
 def _benchmark(benchmark: Any, run: RunFolder) -> Iterable[str]:

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from bloodcell_edge.classifier import Classifier
-from bloodcell_edge.data import Picture, load_data
+from bloodcell_edge.data import Picture, load_data, read_each
 from bloodcell_edge.errors import MissingFile
 from bloodcell_edge.files import write_bytes, write_json
+from bloodcell_edge.image import prepare
 from bloodcell_edge.modelfile import pack, read_model_file
 from bloodcell_edge.records import CandidateParity, ParityReport
 from bloodcell_edge.reporting import Reporter
 from bloodcell_edge.runs import RunFolder
 from bloodcell_edge.training.dataset import HELD_BACK, load_split
-from bloodcell_edge.training.kerasmodel import open_keras
+from bloodcell_edge.training.kerasmodel import KerasModel, open_keras
 
+from .layers import LOOKED_AT, advice, worst_layers
 from .parity import Candidate, Limits, compare
+from .representative import choose_pictures, with_full_range
+from .targets import Target
 
 
 def prove(
@@ -45,12 +52,24 @@ def prove(
     opened = [Candidate(file, Classifier.open(file)) for file in files]
     pictures = _held_back(run) if data is None else load_data(data, labels=model.spec.labels).only("test").pictures
     found = compare(model, reference, opened, pictures, limits=limits, report=report)
+    found = replace(found, candidates=tuple(_explained(one, model, pictures, report) for one in found.candidates))
     if data is None:
         write_json(run.parity, found.as_json())
         for one in found.candidates:
             if one.passed and Path(one.file).parent == run.path:
                 _write_into(Path(one.file), one, found)
     return found
+
+
+def _explained(one: CandidateParity, model: KerasModel, pictures: Sequence[Picture], report: Reporter) -> CandidateParity:
+    """Where an int8 file failed: the layers to blame, and what to try."""
+    if one.passed or one.target != Target.INT8.value:
+        return one
+    report.say(f"looking for the layers that lose most, to explain {Path(one.file).name}")
+    some = choose_pictures(pictures, model.spec.labels, seed=0, samples=LOOKED_AT, allow_small=True)
+    pixels = [pixels for _, pixels in read_each(some, lambda image: prepare(image, model.spec.input_size))[0]]
+    layers = worst_layers(model.net, with_full_range(np.stack(pixels)))
+    return replace(one, layers=layers, advice=advice(layers))
 
 
 def _held_back(run: RunFolder) -> list[Picture]:

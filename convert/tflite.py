@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bloodcell_edge.errors import ConversionError
+from bloodcell_edge.quiet import quiet_stderr
+from bloodcell_edge.training.frameworks import tf
 
 from .compat import float_tensors, input_quantization
 from .targets import Target
@@ -37,7 +34,7 @@ def to_tflite(model: Any, *, target: Target, representative: NDArray[np.uint8] |
     if target.needs_samples and (representative is None or not len(representative)):
         message = f"{target.value}: needs a representative dataset, found none"
         raise ConversionError(message)
-    with quiet_tensorflow():
+    with quiet_stderr():
         flatbuffer = bytes(make_converter(model, target, representative).convert())
     _check(flatbuffer, target)
     return flatbuffer
@@ -45,12 +42,10 @@ def to_tflite(model: Any, *, target: Target, representative: NDArray[np.uint8] |
 
 def make_converter(model: Any, target: Target, representative: NDArray[np.uint8] | None) -> Any:
     """A configured ``tf.lite.TFLiteConverter``, for one picture at a time."""
-    import tensorflow as tf
-
     height, width = model.input_shape[1:3]
     signature = tf.TensorSpec((1, height, width, 3), tf.float32, name="image")
     concrete = tf.function(lambda image: model(image, training=False)).get_concrete_function(signature)
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], model)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete])  # naming the model too leaves variables out
     converter._experimental_disable_per_channel_quantization_for_dense_layers = True  # see targets.py
     if target is Target.FLOAT32:
         return converter
@@ -81,22 +76,3 @@ def _check(flatbuffer: bytes, target: Target) -> None:
             "dataset must hold RGB 0..255 with one black and one white picture, and the model must scale inside"
         )
         raise ConversionError(message)
-
-
-@contextlib.contextmanager
-def quiet_tensorflow() -> Iterator[None]:
-    """Keep what the converter's C++ side prints to stderr to itself; show it where conversion fails."""
-    saved = os.dup(2)
-    with tempfile.TemporaryDirectory() as folder:
-        kept = Path(folder) / "stderr"
-        with kept.open("wb") as stream:
-            os.dup2(stream.fileno(), 2)
-            try:
-                yield
-            except BaseException:
-                os.dup2(saved, 2)
-                os.write(2, kept.read_bytes())
-                raise
-            finally:
-                os.dup2(saved, 2)
-                os.close(saved)

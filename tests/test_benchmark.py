@@ -3,7 +3,8 @@ import re
 import warnings
 from collections import Counter
 from contextlib import nullcontext
-from itertools import pairwise
+from itertools import count, pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -125,27 +126,34 @@ def test_a_result_follows_from_its_times(write):
     assert result.images_per_s == pytest.approx(100.0)
 
 
+def test_times_are_milliseconds_of_the_clock(write, pictures, monkeypatch):
+    """With a clock that goes on by a second at each look, every stage takes 1000 ms and a picture 3 s."""
+    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=count(0.0, 1.0).__next__))
+    result = benchmark([write("a.tflite")], pictures, runs=3).results[0]
+
+    assert result.stages_ms == {"decode": 1000.0, "locate": 0.0, "resize": 1000.0, "invoke": 1000.0}
+    assert result.invoke_ms == Percentiles(3, 1000.0, 1000.0, 1000.0, 1000.0)
+    assert result.images_per_s == pytest.approx(1 / 3)
+
+
 # Order
 
 
 @given(cases=st.integers(1, 6), pictures=st.integers(1, 7), runs=st.integers(1, 20), warm_up=st.integers(0, 5))
 def test_every_case_takes_the_same_picture_once_a_round(cases, pictures, runs, warm_up):
-    """A round holds each case once, with one picture for all; pictures take turns; only the first rounds don't count."""
-    turns = list(schedule(cases, pictures, runs, warm_up=warm_up))
-    rounds = [turns[start : start + cases] for start in range(0, len(turns), cases)]
+    """A round has one picture and each case once; rounds are numbered, and go through the pictures in turn."""
+    rounds = list(schedule(cases, pictures, runs, warm_up=warm_up))
 
-    assert len(turns) == cases * (runs + warm_up)
-    assert all(sorted(turn.case for turn in one) == list(range(cases)) for one in rounds)
-    assert all(len({turn[1:] for turn in one}) == 1 for one in rounds)
-    assert [one[0].counted for one in rounds] == [False] * warm_up + [True] * runs
-    assert all((b[0].picture - a[0].picture) % pictures == 1 % pictures for a, b in pairwise(rounds))
+    assert [one.number for one in rounds] == list(range(-warm_up, runs))
+    assert all(sorted(one.cases) == list(range(cases)) for one in rounds)
+    assert [one.picture for one in rounds if one.number >= 0] == [number % pictures for number in range(runs)]
 
 
 def test_no_case_keeps_its_place_or_its_neighbour():
     """Over 200 rounds of 4 cases each is first about as often, and each pair follows one another about as often."""
-    turns = list(schedule(4, 16, 200))
-    first = Counter(turn.case for turn in turns[::4])
-    follows = Counter((a.case, b.case) for place, (a, b) in enumerate(pairwise(turns)) if place % 4 != 3)
+    rounds = list(schedule(4, 16, 200))
+    first = Counter(one.cases[0] for one in rounds)
+    follows = Counter(pair for one in rounds for pair in pairwise(one.cases))
 
     assert all(30 <= first[case] <= 80 for case in range(4))
     assert len(follows) == 12

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from ..records import ParityReport
 
 
+MOST_FLIPPED = 5
+
+
 @click.command()
 @click.argument("reference", required=False)
 @click.argument("candidates", metavar="[CANDIDATE...]", nargs=-1, type=PATH)
@@ -81,5 +84,12 @@ def summary(found: ParityReport) -> str:
         for one in found.candidates
     ]
     notes = [f"{Path(one.file).name}: {why}" for one in found.candidates for why in one.why]
+    for one in found.candidates:
+        if one.layers:
+            losses = [(layer.layer, layer.operator, f"{layer.error:.2f}") for layer in one.layers]
+            notes += [table(("layers that lose most", "operator", "error in steps"), losses), f"try: {one.advice}"]
+        if one.flipped and not one.passed:
+            shown = ", ".join(one.flipped[:MOST_FLIPPED])
+            notes.append(f"changed answers: {len(one.flipped)}, such as {shown} (all of them with --json)")
     first = f"{found.n} pictures{photographs}; {found.reference_file} is right on {found.reference_accuracy:.2f} %"
     return "\n".join([first, table(head, rows), *notes])

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 from ..errors import DataError, DownloadError, MissingFile
+from .frameworks import keras
 from .recipes import Recipe
 
 SHORT_TRAINING_MOMENTUM = 0.9

@@ -222,7 +222,7 @@ def as_tensor_dataset(batches: Any, steps: int, size: int) -> Any:
         steps: number of batches.
         size: input side in pixels.
     """
-    import tensorflow as tf
+    from .frameworks import tf
 
     def make(step: Any) -> Any:
         return tf.numpy_function(lambda number: batches(int(number)), [step], (tf.uint8, tf.float32))

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 
 from ..files import beside, write_text
 from ..reporting import Reporter
+from .frameworks import keras
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 
 from .. import __version__
@@ -46,6 +45,7 @@ from .dataset import (
 )
 from .epochs import Checkpoint, Stage, run_stage, save_history
 from .features import frozen_features
+from .frameworks import keras
 from .kerasmodel import KerasModel
 from .plots import save_plots
 from .recipes import Recipe

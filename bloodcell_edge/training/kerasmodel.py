@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import MissingFile, SpecError
 from ..image import IMAGE_VERSION
 from ..spec import ModelSpec, load_spec
+from .frameworks import keras
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,8 +54,6 @@ def open_keras(path: str | Path, *, labels: tuple[str, ...] | None = None, view:
         MissingFile: no such file, or no spec.json and no labels and view.
         SpecError: not a Keras model, or one that does not fit its spec.
     """
-    import keras
-
     path = Path(path)
     if not path.is_file():
         message = f"{path}: no such model"

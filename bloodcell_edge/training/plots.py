@@ -267,17 +267,16 @@ def plot_confusion(evaluation: Evaluation, path: str | Path) -> None:
         _rule_cells(axes, rows, len(columns))
 
 
-def _tints(shares: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A colour for each share 0..1: towards blue on the diagonal, towards orange off it. Shape (rows, columns, 3)."""
+def _tints(shares: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """An RGB colour for each share 0..1: towards blue on the diagonal, towards orange off it. Adds an axis of 3."""
     full = np.broadcast_to(_rgb(ORANGE), (*shares.shape, 3)).copy()
     full[np.eye(*shares.shape, dtype=np.bool_)] = _rgb(BLUE)
     depth = np.where(shares > 0.0, 0.08 + 0.92 * shares, 0.0)[..., None]  # a single mistake still shows
-    tints: NDArray[np.float64] = 1.0 - depth * (1.0 - full)
-    return tints
+    return np.rint(255.0 - depth * (255.0 - full)).astype(np.uint8)
 
 
 def _rgb(colour: str) -> NDArray[np.float64]:
-    return np.array([int(colour[i : i + 2], 16) / 255.0 for i in (1, 3, 5)])
+    return np.array([float(int(colour[i : i + 2], 16)) for i in (1, 3, 5)])
 
 
 def _write_count(axes: Axes, row: int, column: int, count: int, share: float | None) -> None:

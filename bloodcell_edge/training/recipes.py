@@ -135,9 +135,6 @@ RECIPES = {
         size=96,
         weights="none",
         dropout=0.0,
-        fine_tune_epochs=12,
-        batch=16,
-        fine_tune_rate=3e-3,  # ten times that of fine-tuning: nothing is learnt yet
         label_smoothing=0.01,
         # the drawings vary by themselves
         augmentation=Augmentation(zoom=0.05, shift=0.02, brightness=0.02, contrast=0.03, stain=0.04, white=0.01),
@@ -160,11 +157,25 @@ def choose_recipe(name: str, *, epochs: int | None = None, **changes: Any) -> Re
         message = f"no recipe {name!r}; there are {', '.join(RECIPES)}"
         raise DataError(message)
     recipe = replace(RECIPES[name], **{key: value for key, value in changes.items() if value is not None})
-    if recipe.weights == "none":  # nothing is frozen where nothing was learnt: all of it trains from the start
-        recipe = replace(recipe, head_epochs=0, fine_tune=-1, fine_tune_epochs=recipe.fine_tune_epochs or 15)
+    if recipe.weights == "none":
+        recipe = _from_nothing(recipe)
     if recipe.fine_tune and not recipe.fine_tune_epochs:
         recipe = replace(recipe, fine_tune_epochs=RECIPES["field"].fine_tune_epochs)
     if epochs is not None:
         last = "fine_tune_epochs" if recipe.fine_tune else "head_epochs"
         recipe = replace(recipe, **{last: epochs})
     return recipe
+
+
+def _from_nothing(recipe: Recipe) -> Recipe:
+    """Without pretrained weights nothing is worth freezing: all of it trains, in larger and more steps."""
+    return replace(
+        recipe,
+        head_epochs=0,
+        fine_tune=-1,
+        fine_tune_epochs=max(recipe.fine_tune_epochs, 12),
+        fine_tune_rate=3e-3,
+        batch=16,
+        patience=None,
+        validation=0.0,
+    )
