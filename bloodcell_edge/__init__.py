@@ -1,7 +1,50 @@
 """Blood-cell classification from smear photographs to a small device, with proof at every step.
 
-Only light names live here; everything else is imported where it is used, so that ``import bloodcell_edge`` costs
-no numpy, no OpenCV and no TensorFlow.
+    >>> import bloodcell_edge
+    >>> classifier = bloodcell_edge.load_model("runs/latest")          # doctest: +SKIP
+    >>> classifier.classify(bloodcell_edge.read_image("field.jpg"))    # doctest: +SKIP
+
+The names that scripts need are loaded when they are first used, so that ``import bloodcell_edge`` costs no numpy, no
+OpenCV and no TensorFlow.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .classifier import Classifier
+    from .image import read_image as read_image
+
 __version__ = "0.1.0"
+
+__all__ = ["__version__", "load_model", "read_image"]
+
+
+def load_model(model: str | Path | None = None, *, threads: int = 1) -> Classifier:
+    """Open a model for a script, found as the commands find it.
+
+    Args:
+        model: a .tflite, a run folder, the name of a shipped model, or None for the default.
+        threads: cores for one picture.
+
+    Raises:
+        MissingFile: there is no such model.
+        SpecError: damaged, or without a spec.
+        RuntimeMissing: no interpreter opens it.
+    """
+    from .classifier import Classifier
+    from .runs import choose_model
+
+    return Classifier.open(choose_model(model).path, threads=threads)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "read_image":
+        from .image import read_image
+
+        return read_image
+    message = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(message)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from .options import PATH, Terminal, echo_json, group_by_option, json_option, labels_option
+from .options import PATH, Terminal, echo_json, group_by_option, json_option, labels_option, table
+
+if TYPE_CHECKING:
+    from ..training.audit import AuditReport
+
+SHOWN = 5  # of a long list
 
 
 @click.command()
@@ -35,10 +42,35 @@ def audit(path: Path, group_by: Path | None, labels: tuple[str, ...] | None, as_
     if as_json:
         echo_json(found.as_json())
     else:
-        click.echo(found.summary())
+        click.echo(summary(found))
     if found.leaks:
         message = (
             f"{path}: {found.leaks} pictures have a copy of their photograph on the other side of the split; "
             "split by photograph, as bce train does"
         )
         raise GateFailure(message)
+
+
+def summary(found: AuditReport) -> str:
+    """Counts as a table, then what was found, a line a kind."""
+    rows = [(label, str(count), str(found.photographs_by_label[label])) for label, count in found.by_label.items()]
+    rows.append(("together", str(found.n), str(len(set(found.group_of.values())))))
+    lines = [table(("class", "pictures", "photographs"), rows), ""]
+    lines += [f"unreadable: {one.error}" for one in found.unreadable]
+    lines += _listed("pictures that are exactly equal", found.duplicates)
+    lines += _listed("photographs shown by several pictures", found.groups)
+    lines += _listed("photographs with conflicting labels", [one["labels"] + one["files"] for one in found.conflicts])
+    lines += _listed("photographs on both sides of a split", [one["files"] for one in found.straddling])
+    lines.append(f"pictures that leak: {found.leaks}")
+    return "\n".join(lines)
+
+
+def _listed(title: str, groups: Sequence[Sequence[str]]) -> list[str]:
+    """A title with the count, and the first few groups."""
+    lines = [f"{title}: {len(groups)}"]
+    for group in groups[:SHOWN]:
+        more = f", ... {len(group) - SHOWN} more" if len(group) > SHOWN else ""
+        lines.append(f"    {', '.join(group[:SHOWN])}{more}")
+    if len(groups) > SHOWN:
+        lines.append(f"    ... {len(groups) - SHOWN} more (all of them with --json)")
+    return lines

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,13 +74,19 @@ class Demo:
     def _audit(self, folder: Path) -> Dataset:
         from ..data import load_data
         from ..training.audit import audit
+        from .audit import summary
 
         self._say("audit")
         dataset = load_data(folder, group_by=self.group_by)
         with self.terminal.bar("find photographs") as progress:
             found = audit(dataset, progress=progress)
-        click.echo(found.summary())
-        return found.grouped(dataset).only("train")
+        click.echo(summary(found))
+        grouped = [
+            replace(picture, group=str(found.group_of[picture.file]))
+            for picture in dataset.pictures
+            if picture.file in found.group_of
+        ]
+        return replace(dataset, pictures=tuple(grouped), unreadable=found.unreadable).only("train")
 
     def _recipe(self) -> Recipe:
         from ..training.recipes import choose_recipe

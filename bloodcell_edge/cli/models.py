@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,5 +32,10 @@ def copy_test(path: Path) -> Callable[[Image], bool] | None:
         return None
     from ..training.audit import PhotographIndex
 
-    index = PhotographIndex.load(index_file)
-    return lambda image: index.find(image) is not None
+    index, one_at_a_time = PhotographIndex.load(index_file), Lock()
+
+    def is_copy(image: Image) -> bool:
+        with one_at_a_time:  # pictures are read on several threads, the index is for one
+            return index.find(image) is not None
+
+    return is_copy
