@@ -40,7 +40,7 @@ outside: .venv/.stamp-dev  ## the tests that make environments of their own
 soak: .venv/.stamp-dev  ## the tests that run long
 	@$(BIN)/pytest -m soak --timeout 0 $(ARGS) || test $$? -eq 5  # 5: no such test yet
 
-figures: .venv/.stamp-dev  ## the figures of the README, measured again on ../shared
+figures: .venv/.stamp-dev  ## the figures of the README, measured again on ../shared (about 40 minutes)
 	@test -d ../shared || { echo "make figures: no ../shared beside this folder: the pictures to measure on are there" >&2; exit 1; }
 	@$(BIN)/bce audit ../shared/data/blood-cells
 

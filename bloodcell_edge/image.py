@@ -9,6 +9,9 @@ which ``INTER_AREA`` and ``INTER_LINEAR`` do not.
 
 from __future__ import annotations
 
+import re
+import zlib
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +30,16 @@ IMAGE_VERSION = 1
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"})
 """File name endings (lower case) that count as pictures."""
 
-_JPEG, _PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
+_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+_SIGNATURES = (_JPEG, _PNG, b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""How a file of each kind begins. What else OpenCV reads differs by machine, so it is not asked to."""
+
+_BIT_DEPTHS = (8, 10, 12, 14, 16, 32)  # of samples; cameras put 10, 12 and 14 bits into 16
+
+_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # 0 or a restart follow 0xFF in coded data (T.81, B.1.1.5)
+_END_OF_IMAGE = 0xD9
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF markers: height and width (T.81, table B.1)
+_MOST_PIXELS_PER_BYTE = 512  # a Huffman code is at least a bit, and each 8 x 8 block has one
 
 
 def read_image(path: str | Path) -> Image:
@@ -58,11 +70,13 @@ def read_image(path: str | Path) -> Image:
 def decode(data: bytes, *, name: str = "picture") -> Image:
     """Decode the bytes of one picture file.
 
-    Grey pictures get three equal channels, transparent ones are laid on white (the colour of an empty field), 16-bit
+    Grey pictures get three equal channels, transparent ones are laid on white (the colour of an empty field), deeper
     ones are brought to 8 bit (see `to_8_bit`), EXIF rotation is applied, CMYK JPEGs become RGB.
 
+    A JPEG that was damaged in its middle cannot be told from a whole one: OpenCV does not pass on that libjpeg noticed.
+
     Args:
-        data: the whole content of a file.
+        data: the whole content of a JPEG, PNG, TIFF (its first page) or BMP file, whatever its name.
         name: what to call it in an error.
 
     Returns:
@@ -72,34 +86,110 @@ def decode(data: bytes, *, name: str = "picture") -> Image:
         PictureError: empty, truncated or not a picture.
     """
     if not data:
-        message = f"{name}: empty file, expected a picture"
+        message = f"{name}: empty file, expected a picture; copy it again"
         raise PictureError(message)
-    if _is_cut_short(data):
-        message = f"{name}: the file ends too early ({len(data)} bytes); copy it again"
+    if not data.startswith(_SIGNATURES):
+        message = f"{name}: expected a JPEG, PNG, TIFF or BMP picture, found a file that begins with {data[:8]!r}"
+        raise PictureError(message)
+    if (data.startswith(_JPEG) and not _jpeg_is_whole(data)) or (data.startswith(_PNG) and not _png_chunks(data)):
+        message = f"{name}: damaged, or ends too early ({len(data)} bytes found); copy it again"
         raise PictureError(message)
     pixels = _opencv_decode(data)
-    if pixels is None or pixels.size == 0:
-        message = f"{name}: not a picture that can be decoded (JPEG, PNG, TIFF or BMP expected)"
+    if pixels is None:
+        message = f"{name}: cannot be decoded ({len(data)} bytes), damaged or of a rare kind; save it as 8-bit PNG"
         raise PictureError(message)
     return pixels
 
 
-def _opencv_decode(data: bytes) -> Image | None:
-    """Decode with OpenCV; None where it cannot."""
+def _jpeg_is_whole(data: bytes) -> bool:
+    """True where the end marker follows the last scan, and there are bytes enough for the size that is claimed.
+
+    Decoders would fill what is missing with grey. Segments are stepped over by their length, since a thumbnail in one
+    of them has an end marker of its own.
+    """
+    place, pixels = 2, 0
+    while marker := _MARKER.search(data, place):
+        code, segment = marker[1][0], marker.end()
+        if code == _END_OF_IMAGE:
+            return pixels <= _MOST_PIXELS_PER_BYTE * len(data)
+        if code in _FRAMES:
+            height, width = (int.from_bytes(data[segment + k : segment + k + 2], "big") for k in (3, 5))
+            pixels = height * width
+        place = segment + int.from_bytes(data[segment : segment + 2], "big")
+    return False
+
+
+def _png_chunks(data: bytes) -> dict[bytes, bytes]:
+    """The last chunk of each kind; empty where one is cut short or its checksum does not fit (PNG, section 5.3)."""
+    view, place = memoryview(data), len(_PNG)
+    chunks: dict[bytes, bytes] = {}
+    while b"IEND" not in chunks:
+        end = place + 8 + int.from_bytes(view[place : place + 4], "big")
+        if len(data) < end + 4 or zlib.crc32(view[place + 4 : end]) != int.from_bytes(view[end : end + 4], "big"):
+            return {}
+        chunks[bytes(view[place + 4 : place + 8])] = bytes(view[place + 8 : end])
+        place = end + 4
+    return chunks
+
+
+def _exif_orientation(exif: bytes) -> int:
+    """Tag 0x0112 of the first directory (TIFF 6.0, section 2); 1, which is upright, where there is none."""
+
+    def number(place: int, size: int) -> int:
+        return int.from_bytes(exif[place : place + size], "little" if exif.startswith(b"II") else "big")
+
+    directory = number(4, 4)
+    entries = (directory + 2 + 12 * entry for entry in range(number(directory, 2)))
+    return next((number(entry + 8, 2) for entry in entries if number(entry, 2) == 0x0112), 1)
+
+
+def _upright(image: Image, orientation: int) -> Image:
+    """Turn and flip as an EXIF orientation says (1 to 8; others mean nothing)."""
+    if orientation in (5, 6, 7, 8):
+        image = image.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    return np.ascontiguousarray(image)
+
+
+@cache
+def _opencv() -> Any:
+    """The cv2 module, which from now on logs nothing: what cannot be decoded is an error that says so."""
     import cv2
 
-    buffer = np.frombuffer(data, np.uint8)
+    silence = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel  # OpenCV 5 moved it
+    silence(0)
+    return cv2
+
+
+def _opencv_decode(data: bytes) -> Image | None:
+    """Decode with OpenCV; None where it cannot."""
+    cv2 = _opencv()
+    # The first mode applies EXIF rotation; only the second keeps depth and alpha, and it rotates TIFF alone.
+    mode = cv2.IMREAD_COLOR if data.startswith(_JPEG) else cv2.IMREAD_UNCHANGED
     try:
-        if not data.startswith(_JPEG):  # only the other formats can be transparent; this mode alone keeps alpha
-            raw = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
-            if raw is None:
-                return None
-            if raw.ndim == 3 and raw.shape[2] == 4:
-                return _on_white(cv2.cvtColor(to_8_bit(raw), cv2.COLOR_BGRA2RGBA))
-        pixels: Any = cv2.imdecode(buffer, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)  # applies EXIF rotation
-        return None if pixels is None else np.ascontiguousarray(cv2.cvtColor(to_8_bit(pixels), cv2.COLOR_BGR2RGB))
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), mode)
+        if pixels is None:
+            return None
+        image = _to_rgb(pixels)
     except (cv2.error, MemoryError):  # damaged headers can claim absurd sizes
         return None
+    if data.startswith(_PNG) and b"eXIf" in data:
+        image = _upright(image, _exif_orientation(_png_chunks(data).get(b"eXIf", b"")))
+    return image
+
+
+def _to_rgb(pixels: NDArray[Any]) -> Image:
+    """RGB of what OpenCV gives: grey (height, width), BGR or BGRA (height, width, channels), of any depth."""
+    cv2 = _opencv()
+    if pixels.ndim == 2:
+        grey: Image = cv2.cvtColor(to_8_bit(pixels), cv2.COLOR_GRAY2RGB)
+        return grey
+    rgb: Image = cv2.cvtColor(to_8_bit(np.ascontiguousarray(pixels[..., :3])), cv2.COLOR_BGR2RGB)
+    alpha = pixels[..., 3:]
+    return _on_white(rgb, alpha) if alpha.any() else rgb  # all 0 is padding: nobody saves a picture that is not seen
 
 
 def to_8_bit(pixels: NDArray[Any]) -> Image:
@@ -109,45 +199,44 @@ def to_8_bit(pixels: NDArray[Any]) -> Image:
     8, 10, 12, 14 and 16 that holds the brightest sample, which in a bright-field picture is near full scale.
 
     Args:
-        pixels: any shape; uint8 is returned as it is. Floats are taken as 0..1.
+        pixels: any shape; uint8 is returned as it is. Floats are taken as 0..1, where they go beyond as integers are.
+            NaN and infinities are black and white.
 
     Returns:
         uint8 of the same shape.
     """
     if pixels.dtype == np.uint8:
         return pixels
+    brightest = float(np.max(pixels, where=np.isfinite(pixels), initial=0))
+    scales = [2**bits - 1 for bits in _BIT_DEPTHS]
     if np.issubdtype(pixels.dtype, np.floating):
-        scaled = np.nan_to_num(pixels) * 255.0
-        return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
-    brightest = int(pixels.max())
-    bits = next(bits for bits in (8, 10, 12, 14, 16, 32) if brightest < 2**bits)
-    rounded = (pixels.astype(np.int64) * 255 + (2**bits - 1) // 2) // (2**bits - 1)
-    return np.clip(rounded, 0, 255).astype(np.uint8)
+        scales = [1, *scales]
+    return _scaled(pixels, next((scale for scale in scales if brightest <= scale), scales[-1]))
 
 
-def _on_white(rgba: Image) -> Image:
-    alpha = rgba[..., 3:].astype(np.uint16)
-    blended = rgba[..., :3] * alpha + 255 * (255 - alpha)
+def _scaled(pixels: NDArray[Any], full: int) -> Image:
+    """uint8 of samples where `full` is white, rounded."""
+    if pixels.dtype == np.uint16:  # a table, since large pictures of 64-bit numbers do not fit a small machine
+        samples = np.minimum(np.arange(2**16), full)
+        table: Image = ((samples * 255 + full // 2) // full).astype(np.uint8)
+        return table[pixels]
+    finite = np.nan_to_num(pixels.astype(np.float64), nan=0.0, posinf=full, neginf=0.0)
+    return np.clip(np.floor(finite * 255 / full + 0.5), 0, 255).astype(np.uint8)
+
+
+def _on_white(rgb: Image, alpha: NDArray[Any]) -> Image:
+    """Lay (height, width, 3) on white by alpha (height, width, 1), which fills its type."""
+    full = np.iinfo(alpha.dtype).max if np.issubdtype(alpha.dtype, np.integer) else 1
+    opacity = (alpha if alpha.dtype == np.uint8 else _scaled(alpha, int(full))).astype(np.uint16)
+    blended = rgb * opacity + 255 * (255 - opacity)
     return ((blended + 127) // 255).astype(np.uint8)
-
-
-def _is_cut_short(data: bytes) -> bool:
-    """True where the end that the format promises is missing; decoders would fill the rest with grey."""
-    if data.startswith(_JPEG):
-        scan = data.find(b"\xff\xda")  # inside entropy-coded data 0xFF is always followed by 0x00 or a restart
-        return scan >= 0 and data.find(b"\xff\xd9", scan) < 0
-    if data.startswith(_PNG):
-        return b"IEND" not in data[-64:]
-    if data.startswith(b"BM") and len(data) >= 6:
-        return len(data) < int.from_bytes(data[2:6], "little")
-    return False
 
 
 def resize(image: Image, size: tuple[int, int]) -> Image:
     """Resize to an exact size, the same bytes on every machine.
 
-    Where an axis shrinks to half or less, it is halved first (bilinear at exactly one half is a box mean), so that no
-    pixel is skipped; the rest is one bilinear step.
+    Where an axis shrinks to half or less, it is halved first (bilinear at exactly one half is a box mean; an odd length
+    is rounded up), so that no pixel is skipped; the rest is one bilinear step.
 
     Args:
         image: uint8, shape (height, width, 3).
@@ -155,20 +244,26 @@ def resize(image: Image, size: tuple[int, int]) -> Image:
 
     Returns:
         uint8 RGB, shape (*size, 3), C-contiguous; a copy even where the size fits.
-    """
-    import cv2
 
+    Raises:
+        PictureError: a size without pixels.
+    """
     height, width = size
+    if min(height, width, *image.shape[:2]) < 1:
+        message = f"cannot resize {image.shape[0]} x {image.shape[1]} to {height} x {width}; expected 1 x 1 or more"
+        raise PictureError(message)
     if image.shape[:2] == (height, width):
         return image.copy()
     while image.shape[0] >= 2 * height or image.shape[1] >= 2 * width:
-        rows = image.shape[0] // 2 if image.shape[0] >= 2 * height else image.shape[0]
-        columns = image.shape[1] // 2 if image.shape[1] >= 2 * width else image.shape[1]
-        image = _linear_exact(image, rows, columns, cv2)
-    return _linear_exact(image, height, width, cv2)
+        rows, columns = (
+            (now + 1) // 2 if now >= 2 * then else now for now, then in zip(image.shape, size, strict=False)
+        )
+        image = _linear_exact(image, rows, columns)
+    return _linear_exact(image, height, width)
 
 
-def _linear_exact(image: Image, height: int, width: int, cv2: Any) -> Image:
+def _linear_exact(image: Image, height: int, width: int) -> Image:
+    cv2 = _opencv()
     resized: Image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR_EXACT)
     return resized
 

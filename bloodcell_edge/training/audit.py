@@ -70,7 +70,7 @@ _REPROJECTION_PX = 3.0
 _INLIERS = 9
 _STRETCH = (0.4, 2.5)  # singular values of the affine map
 _SQUEEZE = 2.0  # their ratio
-_CORRELATION = 0.7
+_CORRELATION = 0.9  # on 4,400 single cells of one microscope: 17 true pairs 0.98 or more, the others 0.81 or less
 _OVERLAP = 0.25  # of the smaller picture
 
 # Views of one photograph.
