@@ -35,7 +35,7 @@ def fetch_kaggle(out: Path, *, force: bool = False) -> Path:
         raise RuntimeMissing(message) from error
     try:
         cached = Path(kagglehub.dataset_download(KAGGLE_SET))
-    except Exception as error:  # noqa: BLE001  # whatever requests, urllib3 and kagglehub raise
+    except Exception as error:  # whatever requests, urllib3 and kagglehub raise
         reason = f"{type(error).__name__}: {str(error).splitlines()[0][:160] if str(error) else 'no reason given'}"
         message = (
             f"{KAGGLE_SET} cannot be fetched ({reason}). Download it where there is a network, unpack it into {out}, "
