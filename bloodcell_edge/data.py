@@ -170,8 +170,13 @@ def load_all(
 
     Raises:
         MissingFile, DataError, NoPictures: see `load_data`.
+        DataError: DATA marks its pictures as another subset: nobody trains on what is called TEST by accident.
     """
     datasets = [load_data(path, labels=labels, group_by=group_by).only(subset) for path in paths]
+    for path, dataset in zip(paths, datasets, strict=True):
+        if any(picture.subset not in (None, subset) for picture in dataset.pictures):
+            message = f"{path}: no {subset.upper()} folder in it, only another one; name the folder that you mean"
+            raise DataError(message)
     first, *others = datasets
     for other in others:
         pictures = tuple(_from(other.root, picture, own_groups=group_by is None) for picture in other.pictures)

@@ -516,3 +516,11 @@ def test_the_shared_sets_are_read(shared):
     assert len(photos.unknown) == 3
     assert barcelona.by_label() == dict.fromkeys(LABELS, 900)
     assert {picture.label for picture in barcelona.unknown} == {"BASOPHIL", "ERYTHROBLAST", "IG", "PLATELET"}
+
+
+def test_training_on_a_folder_that_holds_only_test_is_refused(tmp_path):
+    """TEST is never trained on because TRAIN is missing; naming the TEST folder itself is a decision, and goes."""
+    lay(tmp_path, "TEST/NEUTROPHIL/1.png", "TEST/MONOCYTE/1.png")
+    with pytest.raises(DataError, match="no TRAIN folder"):
+        load_all([tmp_path], subset="train")
+    assert len(load_all([tmp_path / "TEST"], subset="train").pictures) == 2

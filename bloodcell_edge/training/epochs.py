@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 HISTORY_COLUMNS = (
     "stage", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds",
 )  # fmt: skip
+"""Of history.csv. val_ is what `Stage.validate` gives, learning_rate what the epoch ends with."""
 
 
 @dataclass(frozen=True)

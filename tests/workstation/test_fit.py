@@ -168,7 +168,7 @@ def test_leaky_figure_stands_beside_the_grouped_one(whole):
     assert leaky["n"] == sum(row.leaky_split == VALIDATION for row in rows) == 8
     assert metrics(run)["heldback"]["n"] == sum(row.split == HELD_BACK for row in rows)
     assert "leaky" not in spec.figures
-    assert not any(np.allclose(numbers[0, 1:], numbers[3, 1:])), "the grouped training is another one"
+    assert not np.allclose(numbers[0, 1:], numbers[3, 1:]), "the grouped training is another one"
 
 
 def test_figures_are_those_of_the_saved_model(whole, few):
@@ -273,7 +273,7 @@ def test_unfinished_run_goes_on_with_nothing_else(unfinished):
     file = data / "MONOCYTE" / "copy.jpg"
     for change in (lambda: shutil.copy(data / "MONOCYTE" / "monocyte-0001.jpg", file), file.unlink):
         change()
-        with pytest.raises(DataError, match=r"1 pictures are gone or have changed .* the first: MONOCYTE/copy.jpg"):
+        with pytest.raises(DataError, match=r"1 pictures are gone or have changed .*the first: MONOCYTE/copy.jpg"):
             train(dataset, ORIGINAL, run, report=SILENT)
     assert (run.config.read_bytes(), run.split.read_bytes()) == before
 
@@ -347,7 +347,7 @@ def test_field_trains_by_stages_and_goes_on_in_the_middle(few, tmp_path):
     assert stages == ["head", "fine-tune 2 blocks", "fine-tune 4 blocks", "fine-tune 4 blocks"]
     assert numbers[:, 0].tolist() == [1, 1, 1, 2]
     assert numbers[0, 5] == pytest.approx(recipe.head_rate)
-    assert numbers[1, 5] > numbers[2, 5] > numbers[3, 5] > 0
+    assert numbers[1, 5] > numbers[2, 5] > numbers[3, 5] == 0, "the rate that each epoch ends with"
     assert spec.training["weights"] == f"start.weights.h5 (sha256 {sha256_file(weights)[:12]})"
     assert "leaky" not in metrics(whole)
     net = open_keras(whole.model).net
@@ -455,7 +455,7 @@ def empty(folder):
     ids=["no class folder", "empty folder", "one photograph"],
 )
 def test_data_that_will_not_do(few, tmp_path, bce, change, message):
-    """A class without a folder, an empty folder, a class with one photograph: exit 1 and one line that says what to do."""
+    """A class without a folder, an empty folder, a class with one photograph: exit 1, one line that says what to do."""
     data = shutil.copytree(few, tmp_path / "data")
     (data / "NEUTROPHIL" / "broken.jpg").unlink()
     shutil.rmtree(data / "BASOPHIL")

@@ -121,7 +121,7 @@ def test_advice_names_lossy_layers():
     text = advice(layers, afresh=45, min_agreement=98)
 
     assert "the ranges of a, b, c are too wide for 256 steps" in text
-    assert "--fine-tune 12" in text
+    assert "--fine-tune -1" in text
 
 
 def test_advice_for_an_unsure_model():

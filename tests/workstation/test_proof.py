@@ -8,7 +8,7 @@ import pytest
 
 from bloodcell_edge.classifier import Classifier
 from bloodcell_edge.data import read_each
-from bloodcell_edge.errors import BceError, ConversionError, MissingFile, SpecError
+from bloodcell_edge.errors import BceError, MissingFile, SpecError
 from bloodcell_edge.image import prepare
 from bloodcell_edge.modelfile import pack, read_model_file
 from bloodcell_edge.reporting import SILENT, Silent
@@ -38,7 +38,14 @@ class Listener(Silent):
 def training_pixels(run, model, label=None):
     """Prepared training pictures of a run, of one class or of all."""
     rows = [row.picture for row in load_split(run.split) if row.split == TRAIN and label in (None, row.picture.label)]
-    return np.stack([made for _, made in read_each(rows[:200], lambda image: prepare(image, model.spec.input_size))[0]])
+    return np.stack(
+        [
+            made
+            for _, made in read_each(
+                rows[::4] if label is None else rows, lambda image: prepare(image, model.spec.input_size)
+            )[0]
+        ]
+    )
 
 
 def write_poisoned(run, path, representative):
@@ -73,12 +80,10 @@ def test_good_files_of_a_trained_network_pass(tiny_run, tmp_path):
 
 @pytest.mark.parametrize("poison", ["black", "scaled to 0..1"])
 def test_weak_calibration_is_caught(tiny_run, tmp_path, poison):
-    """Calibrated on black or on 0..1 pictures, conversion refuses, and a file that was made all the same fails."""
+    """A file that was calibrated on black or on 0..1 pictures, past the converter's own check, fails the gate."""
     model = open_keras(tiny_run.model)
     pixels = training_pixels(tiny_run, model)
     bad = np.zeros_like(pixels) if poison == "black" else with_full_range(pixels).astype(np.float32) / 255
-    with pytest.raises(ConversionError):
-        to_tflite(model.net, target=Target.INT8, representative=bad)
     file = write_poisoned(tiny_run, tmp_path / "poisoned.tflite", bad)
     held_back = RunFolder(tiny_run.path).split  # nothing is written into the shared run: DATA is given
     data = tmp_path / "held.csv"
