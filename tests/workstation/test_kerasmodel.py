@@ -65,7 +65,7 @@ def test_bare_file_needs_labels_and_view(own):
     """Without spec.json labels and view must be given; then name and size are the file's own."""
     (own / "spec.json").unlink()
     for options in ({}, {"labels": LABELS}, {"view": "frame"}):
-        with pytest.raises(MissingFile, match="a bare .keras needs --labels and --view"):
+        with pytest.raises(MissingFile, match=r"a bare .keras needs --labels and --view"):
             open_keras(own / "model.keras", **options)
     spec = open_keras(own / "model.keras", labels=LABELS, view="frame").spec
     assert (spec.name, spec.labels, spec.view, spec.input_size, spec.target) == (
@@ -113,5 +113,5 @@ def test_network_that_takes_no_pictures(own):
 
 def test_missing_model(tmp_path):
     """A model that is not there is named."""
-    with pytest.raises(MissingFile, match="gone.keras: no such model"):
+    with pytest.raises(MissingFile, match=r"gone.keras: no such model"):
         open_keras(tmp_path / "gone.keras")

@@ -38,14 +38,9 @@ class Listener(Silent):
 def training_pixels(run, model, label=None):
     """Prepared training pictures of a run, of one class or of all."""
     rows = [row.picture for row in load_split(run.split) if row.split == TRAIN and label in (None, row.picture.label)]
-    return np.stack(
-        [
-            made
-            for _, made in read_each(
-                rows[::4] if label is None else rows, lambda image: prepare(image, model.spec.input_size)
-            )[0]
-        ]
-    )
+    some = rows if label else rows[::4]
+    done, _ = read_each(some, lambda image: prepare(image, model.spec.input_size))
+    return np.stack([prepared for _, prepared in done])
 
 
 def write_poisoned(run, path, representative):

@@ -83,7 +83,7 @@ def test_names_that_lead_elsewhere(name):
 
 
 def test_configuration_tells_runs_apart():
-    """Recipe, labels, files, their labels and groups each make another run; the same values, written and read, do not."""
+    """Recipe, labels, files, their labels and groups each make another run; the same ones, read again, do not."""
     run = begin("one")
     first, second = DATA.pictures
     others = [
