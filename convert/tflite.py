@@ -57,7 +57,8 @@ def make_converter(model: Any, target: Target, representative: NDArray[np.uint8]
         model = prepare_for_int8(model, representative)
     height, width = model.input_shape[1:3]
     signature = tf.TensorSpec((1, height, width, 3), tf.float32, name="image")
-    concrete = tf.function(lambda image: model(image, training=False)).get_concrete_function(signature)
+    traced = tf.function(lambda image: model(image, training=False), autograph=False)
+    concrete = traced.get_concrete_function(signature)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete])  # naming the model too leaves variables out
     converter.kept = model, concrete.graph.variables  # the graph alone holds them weakly
     converter._experimental_disable_per_channel_quantization_for_dense_layers = True  # see targets.py

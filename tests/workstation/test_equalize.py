@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bloodcell_edge.training.backbone import build_model
 from bloodcell_edge.training.frameworks import keras
 from bloodcell_edge.training.recipes import choose_recipe
-from convert.equalize import _rounded, correct_biases, equalize_ranges, prepare_for_int8
+from convert.equalize import _rounded, absorb_means, correct_biases, equalize_ranges, prepare_for_int8
 
 SIZE = 48
 
@@ -50,6 +50,20 @@ def test_equalizing_keeps_the_answers_and_fills_the_range(model: Any, pictures: 
     fires = reached > 1e-3
     assert fires.sum() >= 8
     assert reached[fires].min() == pytest.approx(4.0, rel=0.05) or reached[fires].min() > 4.0
+
+
+def test_absorbing_means_keeps_the_answers_and_evens_the_channels(model: Any, pictures: NDArray[np.uint8]) -> None:
+    """A large constant in one bottleneck channel is gone from the map, all channels reach equally far, scores stay."""
+    norm = model.get_layer("expanded_conv_project_BN")
+    gamma, beta, *moments = norm.get_weights()
+    norm.set_weights([gamma, beta + np.where(np.arange(len(beta)) == 2, 50.0, 0.0), *moments])
+    some = pictures.astype(np.float32)
+    before = model.predict_on_batch(some)
+    absorb_means(model, some)
+    assert np.abs(model.predict_on_batch(some) - before).max() < 1e-3
+    reached = np.abs(keras.Model(model.inputs, norm.output).predict_on_batch(some)).max(axis=(0, 1, 2))
+    assert reached.max() < 25
+    assert reached.max() == pytest.approx(reached.min(), rel=0.05)
 
 
 def test_the_mean_shift_of_rounding_is_taken_out(model: Any, pictures: NDArray[np.uint8]) -> None:
