@@ -101,9 +101,7 @@ def test_pictures_of_one_colour_measure_nothing(model: Any) -> None:
 
 def test_other_activations_are_left_alone(pictures: NDArray[np.uint8]) -> None:
     """MobileNetV3's hard swish is not linear below a cap: no range is scaled there, answers stay."""
-    net, _, _ = build_model(
-        choose_recipe("field", weights="none", backbone="mobilenet_v3_small", size=SIZE), 4
-    )
+    net, _, _ = build_model(choose_recipe("field", weights="none", backbone="mobilenet_v3_small", size=SIZE), 4)
     some = pictures.astype(np.float32)
     before = net.predict_on_batch(some)
     equalize_ranges(net, some)
