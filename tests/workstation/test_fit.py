@@ -32,6 +32,7 @@ from bloodcell_edge.seen import from_json
 from bloodcell_edge.smear import draw_folder
 from bloodcell_edge.spec import load_spec
 from bloodcell_edge.training.audit import PhotographIndex
+from bloodcell_edge.training.backbone import build_model
 from bloodcell_edge.training.dataset import HELD_BACK, TRAIN, VALIDATION, load_split
 from bloodcell_edge.training.fit import train, weights_name, with_photographs
 from bloodcell_edge.training.frameworks import keras
@@ -39,8 +40,7 @@ from bloodcell_edge.training.kerasmodel import open_keras
 from bloodcell_edge.training.recipes import Augmentation, choose_recipe
 
 PER_CLASS = 10
-# the head alone, on a narrow backbone that has learnt nothing: seconds, and all that `original` has
-ORIGINAL = choose_recipe("original", weights="none", fine_tune=0, alpha=0.35, size=32, epochs=3)
+NARROW = {"alpha": 0.35, "size": 32}
 
 
 class Notes:
@@ -77,10 +77,31 @@ def few(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def whole(few, tmp_path_factory):
+def start(tmp_path_factory):
+    """Weights of a narrow backbone: random, with the BatchNorm averages of noise, so that pictures get through."""
+    shape = (NARROW["size"], NARROW["size"], 3)
+    net = keras.applications.MobileNetV2(include_top=False, weights=None, alpha=NARROW["alpha"], input_shape=shape)
+    for layer in net.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0
+    net(np.random.default_rng(1).uniform(-1, 1, (16, *shape)).astype(np.float32), training=True)
+    path = tmp_path_factory.mktemp("start") / "start.weights.h5"
+    net.save_weights(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def original(start):
+    """Recipe `original` on that backbone, in few but long steps."""
+    recipe = choose_recipe("original", weights=str(start), epochs=3, **NARROW)
+    return replace(recipe, head_rate=0.01, batch=8)
+
+
+@pytest.fixture(scope="module")
+def whole(few, original, tmp_path_factory):
     """A run of `original` that nothing interrupted, with what it said: (run, spec, notes)."""
     run, notes = RunFolder(tmp_path_factory.mktemp("whole") / "runs" / "one"), Notes()
-    return run, train(load_data(few), ORIGINAL, run, report=notes), notes
+    return run, train(load_data(few), original, run, report=notes), notes
 
 
 def history(run):
@@ -94,14 +115,14 @@ def history(run):
 def same_history(run, other):
     """True where two runs went the same way, within what sums of floats in another order make."""
     (stages, numbers), (others, expected) = history(run), history(other)
-    return stages == others and np.allclose(numbers, expected, rtol=1e-3, atol=1e-4)
+    return stages == others and np.allclose(numbers, expected, rtol=1e-4, atol=1e-5)
 
 
 def metrics(run):
     return json.loads(run.metrics.read_text())
 
 
-def test_run_folder_is_complete(whole):
+def test_run_folder_is_complete(whole, original):
     """The folder holds model, spec, split, history, figures, recipe, photographs and plots, and no leftovers."""
     run, spec, _ = whole
     found = sorted(path.relative_to(run.path).as_posix() for path in run.path.rglob("*") if path.is_file())
@@ -113,7 +134,7 @@ def test_run_folder_is_complete(whole):
     assert len(cached) == 1, "one pass over the pictures serves the leaky and the grouped split"
     assert sorted(run.path.parent.parent.rglob("*")) == sorted([run.path.parent, run.path, *run.path.rglob("*")])
     assert load_spec(run.spec) == spec
-    assert json.loads(run.config.read_text())["recipe"] == ORIGINAL.as_json()
+    assert json.loads(run.config.read_text())["recipe"] == original.as_json()
 
 
 def test_split_is_by_photograph_and_written_down(whole, few):
@@ -203,13 +224,13 @@ def test_saved_model_takes_raw_pictures(whole):
     np.testing.assert_allclose(scores.sum(axis=1), 1, atol=1e-5)
 
 
-def test_run_interrupted_after_every_epoch(few, whole, tmp_path):
+def test_run_interrupted_after_every_epoch(few, original, whole, tmp_path):
     """Stopped each time one epoch is done, the run ends with the history, split and figures of the whole run."""
     run = RunFolder(tmp_path / "cut")
     for _ in range(6):
         notes = Notes(stop_after=1)
         try:
-            train(load_data(few), ORIGINAL, run, report=notes)
+            train(load_data(few), original, run, report=notes)
             break
         except KeyboardInterrupt:
             assert run.state.is_dir()
@@ -220,52 +241,51 @@ def test_run_interrupted_after_every_epoch(few, whole, tmp_path):
     assert "find photographs" not in notes.bars
     assert same_history(run, whole[0])
     assert run.split.read_bytes() == whole[0].split.read_bytes()
-    assert metrics(run)["leaky"] == pytest.approx(metrics(whole[0])["leaky"], rel=1e-3)
+    assert metrics(run)["leaky"] == pytest.approx(metrics(whole[0])["leaky"], rel=1e-4)
     assert metrics(run)["heldback"]["accuracy"] == metrics(whole[0])["heldback"]["accuracy"]
     assert metrics(run)["unreadable"] == metrics(whole[0])["unreadable"]
     assert not run.state.exists()
 
 
-def test_seed_decides(few, whole, tmp_path):
+def test_seed_decides(few, original, whole, tmp_path):
     """The same seed gives the same split and nearly the same figures, in a folder of another name; another does not."""
-    (tmp_path / "state").mkdir()
     again, other = RunFolder(tmp_path / "again"), RunFolder(tmp_path / "other")
-    train(load_data(few), ORIGINAL, again, report=SILENT)
+    train(load_data(few), original, again, report=SILENT)
     assert again.split.read_bytes() == whole[0].split.read_bytes()
     assert same_history(again, whole[0])
     with pytest.raises(KeyboardInterrupt):
-        train(load_data(few), replace(ORIGINAL, seed=1), other, report=Notes(stop_after=0))
+        train(load_data(few), replace(original, seed=1), other, report=Notes(stop_after=0))
     assert other.split.read_bytes() != whole[0].split.read_bytes()
 
 
-def test_finished_run_is_not_overwritten(few, whole):
+def test_finished_run_is_not_overwritten(few, original, whole):
     """A second run into the same folder is refused, and changes nothing there."""
     before = {path: path.stat().st_mtime_ns for path in whole[0].path.rglob("*")}
     with pytest.raises(OutputExists, match="holds a finished run; give another --name, or --force"):
-        train(load_data(few), ORIGINAL, whole[0], report=SILENT)
+        train(load_data(few), original, whole[0], report=SILENT)
     assert {path: path.stat().st_mtime_ns for path in whole[0].path.rglob("*")} == before
 
 
 @pytest.fixture
-def unfinished(few, tmp_path):
+def unfinished(few, original, tmp_path):
     """A run that was stopped before its first epoch, on data of its own: (run, data)."""
     shutil.copytree(few, tmp_path / "data")
     run = RunFolder(tmp_path / "run")
     with pytest.raises(KeyboardInterrupt):
-        train(load_data(tmp_path / "data"), ORIGINAL, run, report=Notes(stop_after=0))
+        train(load_data(tmp_path / "data"), original, run, report=Notes(stop_after=0))
     return run, tmp_path / "data"
 
 
-def test_unfinished_run_goes_on_with_nothing_else(unfinished):
+def test_unfinished_run_goes_on_with_nothing_else(unfinished, original):
     """Another recipe, other labels, more pictures, or pictures that changed: refused, and the run stays as it is."""
     run, data = unfinished
     before = run.config.read_bytes(), run.split.read_bytes()
     dataset = load_data(data)
     others = [
-        (dataset, replace(ORIGINAL, seed=1)),
-        (load_data(data, labels=LABELS[:3]), ORIGINAL),
-        (replace(dataset, pictures=dataset.pictures[1:]), ORIGINAL),
-        (replace(dataset, pictures=(replace(dataset.pictures[0], group="x"), *dataset.pictures[1:])), ORIGINAL),
+        (dataset, replace(original, seed=1)),
+        (load_data(data, labels=LABELS[:3]), original),
+        (replace(dataset, pictures=dataset.pictures[1:]), original),
+        (replace(dataset, pictures=(replace(dataset.pictures[0], group="x"), *dataset.pictures[1:])), original),
     ]
     for other, recipe in others:
         with pytest.raises(OutputExists, match="holds an unfinished run of another recipe or data"):
@@ -274,7 +294,7 @@ def test_unfinished_run_goes_on_with_nothing_else(unfinished):
     for change in (lambda: shutil.copy(data / "MONOCYTE" / "monocyte-0001.jpg", file), file.unlink):
         change()
         with pytest.raises(DataError, match=r"1 pictures are gone or have changed .*the first: MONOCYTE/copy.jpg"):
-            train(dataset, ORIGINAL, run, report=SILENT)
+            train(dataset, original, run, report=SILENT)
     assert (run.config.read_bytes(), run.split.read_bytes()) == before
 
 
@@ -289,23 +309,23 @@ def leave_one(folder):
 
 
 @pytest.mark.parametrize(
-    ("change", "recipe", "error", "message"),
+    ("change", "options", "error", "message"),
     [
-        (lambda folder: shutil.rmtree(folder / "LYMPHOCYTE"), ORIGINAL, DataError, "no readable picture of LYMPHOCYTE"),
-        (spoil, ORIGINAL, DataError, "no readable picture of LYMPHOCYTE; add some, or name .* --labels"),
-        (leave_one, ORIGINAL, DataError, "LYMPHOCYTE: expected at least 3 photographs, .* found 1"),
-        (None, replace(ORIGINAL, weights="gone.weights.h5"), MissingFile, "gone.weights.h5: no such weights file"),
-        (None, replace(ORIGINAL, backbone="vgg"), DataError, "no backbone 'vgg'"),
+        (lambda folder: shutil.rmtree(folder / "LYMPHOCYTE"), {}, DataError, "no readable picture of LYMPHOCYTE"),
+        (spoil, {}, DataError, "no readable picture of LYMPHOCYTE; add some, or name .* --labels"),
+        (leave_one, {}, DataError, "LYMPHOCYTE: expected at least 3 photographs, .* found 1"),
+        (None, {"weights": "gone.weights.h5"}, MissingFile, "gone.weights.h5: no such weights file"),
+        (None, {"backbone": "vgg"}, DataError, "no backbone 'vgg'"),
     ],
     ids=["no folder", "all unreadable", "one photograph", "no weights", "no backbone"],
 )
-def test_what_cannot_be_trained_leaves_nothing_behind(few, tmp_path, change, recipe, error, message):
+def test_what_cannot_be_trained_leaves_nothing_behind(few, original, tmp_path, change, options, error, message):
     """Classes that are missing or too small, and what cannot be built, are errors before anything is written."""
     data = shutil.copytree(few, tmp_path / "data")
     if change:
         change(data)
     with pytest.raises(error, match=message):
-        train(load_data(data), recipe, RunFolder(tmp_path / "run"), report=SILENT)
+        train(load_data(data), replace(original, **options), RunFolder(tmp_path / "run"), report=SILENT)
     assert not (tmp_path / "run").exists()
 
 
@@ -330,20 +350,12 @@ def test_groups_given_for_some_join_those_that_are_found(few):
     assert all((one, two, four))
 
 
-def test_field_trains_by_stages_and_goes_on_in_the_middle(few, tmp_path):
+def test_field_trains_by_stages_and_goes_on_in_the_middle(few, start, tmp_path):
     """From a weights file the head comes first, then half the blocks, then all, under one falling rate; resumed alike.
 
     BatchNorm keeps the averages of the file to the bit, and the results say which weights they started from.
     """
-    weights = tmp_path / "start.weights.h5"
-    options = {"include_top": False, "weights": None, "alpha": 0.35, "input_shape": (32, 32, 3)}
-    start = keras.applications.MobileNetV2(**options)
-    norms = [layer for layer in start.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    for norm in norms:  # averages of noise: with Keras's own, a random network passes next to nothing on
-        norm.momentum = 0.0
-    start(np.random.default_rng(1).uniform(-1, 1, (16, 32, 32, 3)).astype(np.float32), training=True)
-    start.save_weights(weights)
-    recipe = choose_recipe("field", weights=str(weights), alpha=0.35, size=32, fine_tune=4, epochs=3)
+    recipe = choose_recipe("field", weights=str(start), fine_tune=4, epochs=3, **NARROW)
     recipe = replace(recipe, head_epochs=1, batch=16, augmentation=Augmentation(rotation_degrees=90.0))
     whole, cut = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "cut")
     spec = train(load_data(few), recipe, whole, report=SILENT)
@@ -352,28 +364,24 @@ def test_field_trains_by_stages_and_goes_on_in_the_middle(few, tmp_path):
     assert numbers[:, 0].tolist() == [1, 1, 1, 2]
     assert numbers[0, 5] == pytest.approx(recipe.head_rate)
     assert numbers[1, 5] > numbers[2, 5] > numbers[3, 5] == 0, "the rate that each epoch ends with"
-    assert spec.training["weights"] == f"start.weights.h5 (sha256 {sha256_file(weights)[:12]})"
+    assert spec.training["weights"] == f"start.weights.h5 (sha256 {sha256_file(start)[:12]})"
     assert "leaky" not in metrics(whole)
-    net = open_keras(whole.model).net
-    for layer in start.layers:
-        pairs = (
-            list(zip(layer.get_weights(), net.get_layer(layer.name).get_weights(), strict=True))
-            if layer.weights
-            else []
-        )
-        if layer in norms:
-            assert all(np.array_equal(*pair) for pair in pairs)
-        if layer.name in ("block_14_project", "Conv_1", "block_16_expand"):
-            assert not all(np.array_equal(*pair) for pair in pairs), layer.name
-        if layer.name in ("Conv1", "block_13_expand"):
-            assert all(np.array_equal(*pair) for pair in pairs), layer.name
+    before, _, _ = build_model(recipe, 4)
+    after = open_keras(whole.model).net
+    for layer in before.layers:
+        pairs = zip(layer.get_weights(), after.get_layer(layer.name).get_weights(), strict=True)
+        stays = all(np.array_equal(*pair) for pair in pairs)
+        if isinstance(layer, keras.layers.BatchNormalization) or layer.name in ("Conv1", "block_13_expand"):
+            assert stays, layer.name
+        if layer.name in ("block_14_project", "block_16_expand", "Conv_1", "logits"):
+            assert not stays, layer.name
 
     with pytest.raises(KeyboardInterrupt):
         train(load_data(few), recipe, cut, report=Notes(stop_after=3))
     assert len(history(cut)[0]) == 3
     again = train(load_data(few), recipe, cut, report=SILENT)
     assert same_history(cut, whole)
-    assert again.figures["loss"] == pytest.approx(spec.figures["loss"], rel=1e-3)
+    assert again.figures["loss"] == pytest.approx(spec.figures["loss"], rel=1e-4)
 
 
 def test_weights_are_called_by_what_they_are(tmp_path):
@@ -420,9 +428,10 @@ def test_train_command(few, tmp_path, bce):
     assert left == set()
 
 
-def test_killed_run_goes_on(few, tmp_path, bce):
+def test_killed_run_goes_on(few, start, tmp_path, bce):
     """kill -9 at a random moment of training: the same command ends with the history of a run that was not killed."""
-    command = ("train", few, "--recipe", "original", *SMALL, "--fine-tune", "0", "--epochs", "12")
+    narrow = ("--alpha", "0.35", "--size", "32")
+    command = ("train", few, "--recipe", "original", "--weights", start, *narrow, "--epochs", "12")
     assert bce(*command, "--name", "whole", timeout=600).returncode == 0
     killed, whole = RunFolder(tmp_path / "runs" / "killed"), RunFolder(tmp_path / "runs" / "whole")
     script = Path(sys.executable).parent / "bce"
@@ -438,7 +447,7 @@ def test_killed_run_goes_on(few, tmp_path, bce):
     assert done.returncode == 0, done.stderr
     assert "going on with the split of 41 pictures" in done.stderr
     assert same_history(killed, whole), f"killed {delay:.3f} s after the first epoch"
-    assert metrics(killed)["leaky"] == pytest.approx(metrics(whole)["leaky"], rel=1e-3)
+    assert metrics(killed)["leaky"] == pytest.approx(metrics(whole)["leaky"], rel=1e-4)
     again = bce(*command, "--name", "killed")
     assert again.returncode == 1
     assert re.fullmatch(r"bce: error: runs/killed: holds a finished run; .* --force .*\n", again.stderr)
