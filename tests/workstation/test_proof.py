@@ -22,7 +22,7 @@ from convert.targets import Target
 from convert.tflite import make_converter, to_tflite
 
 WIDE = Limits(max_drop=5, max_recall_drop=100, min_agreement=90)
-"""For the tiny run: 8 epochs leave a network so unsure that rounding turns several of its 128 answers."""
+"""For the tiny run: its short training leaves a network so unsure that rounding turns a few of its answers."""
 
 
 class Listener(Silent):
