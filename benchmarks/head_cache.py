@@ -56,7 +56,12 @@ def main():
         found = frozen_features(features, prepared, names, recipe, augmented=False, cache=Path(cache))[:, 0]
     data = (found[validation], targets[validation])
     fitted = head.fit(
-        found[~validation], targets[~validation], epochs=EPOCHS, batch_size=recipe.batch, validation_data=data, verbose=0
+        found[~validation],
+        targets[~validation],
+        epochs=EPOCHS,
+        batch_size=recipe.batch,
+        validation_data=data,
+        verbose=0,
     )
     cached = time.perf_counter() - start
 

@@ -85,12 +85,17 @@ class TableSink:
 
     def answer(self, file: str, prediction: Prediction) -> None:
         """Label, score, milliseconds, file."""
-        line = f"{prediction.label:<13} {prediction.score:>6.3f} {prediction.latency_ms:>7.2f}  {file}\n"
+        line = f"{prediction.label:<13} {prediction.score:>6.3f} {prediction.latency_ms:>7.2f}  {_printable(file)}\n"
         self._stream.write(line)
 
-    def error(self, file: str, reason: str) -> None:
+    def error(self, file: str, reason: str) -> None:  # noqa: ARG002
         """The reason in place of an answer; it names the file."""
-        self._stream.write(f"{'error':<13} {'-':>6} {'-':>7}  {reason}\n")
+        self._stream.write(f"{'error':<13} {'-':>6} {'-':>7}  {_printable(reason)}\n")
+
+
+def _printable(text: str) -> str:
+    """One line that any terminal takes: file names may hold line breaks, and bytes that are no UTF-8."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
 class CsvSink:
@@ -102,7 +107,8 @@ class CsvSink:
 
     def __enter__(self) -> CsvSink:
         temporary = self._stack.enter_context(beside(self._path))
-        self._writer = csv.writer(self._stack.enter_context(temporary.open("w", newline="", encoding="utf-8")))
+        stream = temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace")  # names may be no UTF-8
+        self._writer = csv.writer(self._stack.enter_context(stream))
         self._writer.writerow(["file", "label", "score", *self._labels, "x", "y", "width", "height", "ms", "error"])
         return self
 

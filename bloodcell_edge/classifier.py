@@ -40,15 +40,18 @@ class Classifier:
 
         Raises:
             MissingFile: no such file.
-            SpecError: damaged, without a spec, or not what its spec says.
+            SpecError: damaged, without a spec, not what its spec says, or with another view than "frame".
             RuntimeMissing: no interpreter opens it.
         """
         model = read_model_file(path)
+        if model.spec.view != "frame":
+            message = f"{path}: this bce runs models with view 'frame', found {model.spec.view!r}; upgrade bce"
+            raise SpecError(message)
         interpreter = load_interpreter(path, threads=threads)
         expected = (model.spec.input_size, len(model.spec.labels))
         found = (interpreter.input_size, interpreter.outputs)
         if expected != found:
-            message = f"{path}: input size and number of labels must be {expected} as its spec says, found {found}"
+            message = f"{path}: expected input size and number of labels {expected} as its spec says, found {found}"
             raise SpecError(message)
         return cls(model.spec, interpreter)
 

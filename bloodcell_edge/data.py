@@ -4,8 +4,11 @@ Four layouts are known, tried in this order:
 
 1. a CSV file with the columns ``file,label`` and optionally ``group``;
 2. a folder that holds such a CSV as ``labels.csv``;
-3. a folder with ``TRAIN/`` and/or ``TEST/`` inside, also a few levels down (the Kaggle set as it unpacks);
-4. a folder with one folder per class, in any case.
+3. a folder with one folder per class, in any case;
+4. a folder with ``TRAIN/`` and/or ``TEST/`` inside, also a few levels down (the Kaggle set as it unpacks); what stands
+   beside them is not looked at.
+
+Links to files and to class folders are followed, links to folders further down are not.
 
 Nothing is decoded here; `read_each` does that and collects what cannot be read.
 """
@@ -16,7 +19,7 @@ import csv
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,8 +38,8 @@ Progress = Callable[[int, int], None]
 LABELS = ("EOSINOPHIL", "LYMPHOCYTE", "MONOCYTE", "NEUTROPHIL")
 """The four classes of the mission, in the order of every model's output unless ``--labels`` says otherwise."""
 
-_SUBSETS = {"train": "train", "test": "test"}
-_NESTING = 4  # dataset2-master/dataset2-master/images/TRAIN is three levels below the unpacked archive
+_SUBSETS = ("train", "test")
+_NESTING = 5  # levels looked at; dataset2-master/dataset2-master/images holds TRAIN in the archive that Kaggle gives
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class Dataset:
     Attributes:
         root: the folder that `Picture.file` is relative to.
         labels: the classes asked for, in output order.
-        pictures: pictures of those classes, in natural order.
+        pictures: pictures of those classes, in natural order, or in the CSV's.
         unknown: pictures of other classes ("none of these").
         unreadable: files named by a CSV that are not there.
         skipped: hidden files and files without an image suffix.
@@ -109,16 +112,26 @@ def natural_key(name: str | Path) -> list[tuple[int, int, str]]:
 
 
 def walk(folder: Path) -> tuple[list[Path], int]:
-    """All picture files below a folder in natural order, and how many other files were skipped."""
+    """All picture files below a folder in natural order, and how many other files were skipped.
+
+    Raises:
+        DataError: a folder cannot be read.
+    """
     found, skipped = [], 0
-    for parent, folders, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder, onerror=_refuse_folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
             if name.startswith(".") or Path(name).suffix.lower() not in SUFFIXES:
                 skipped += 1
             else:
                 found.append(Path(parent) / name)
-    return sorted(found, key=lambda path: natural_key(path.relative_to(folder).as_posix())), skipped
+    # The path itself decides between names that are naturally equal, such as 7.jpg and 07.jpg.
+    return sorted(found, key=lambda path: (natural_key(path.relative_to(folder).as_posix()), path)), skipped
+
+
+def _refuse_folder(error: OSError) -> None:
+    message = f"{error.filename}: the folder cannot be read ({error.strerror})"
+    raise DataError(message) from error
 
 
 def load_data(path: str | Path, *, labels: Sequence[str] = LABELS, group_by: str | Path | None = None) -> Dataset:
@@ -141,7 +154,8 @@ def load_data(path: str | Path, *, labels: Sequence[str] = LABELS, group_by: str
         raise MissingFile(message)
     dataset = _read_layout(path, labels)
     if not dataset.pictures and not dataset.unknown:
-        message = f"{path}: no picture found ({dataset.skipped} other files skipped); expected {_suffix_list()} files"
+        why = [one.error for one in dataset.unreadable[:1]] or [f"{dataset.skipped} other files skipped"]
+        message = f"{path}: no picture found ({why[0]}); expected {_suffix_list()} files"
         raise NoPictures(message)
     return dataset if group_by is None else _with_groups(dataset, Path(group_by))
 
@@ -151,16 +165,22 @@ def load_all(
 ) -> Dataset:
     """`load_data` on several DATA at once, keeping the pictures of one subset of each.
 
-    Files and groups of the second DATA on are called by its path too, so that they stay apart from the first's.
+    Files of the second DATA on are called by its path too, and so are groups that it names itself, so that they stay
+    apart from the first's. Groups of `group_by` stay as they are: it speaks of all DATA.
 
     Raises:
         MissingFile, DataError, NoPictures: see `load_data`.
+        DataError: DATA marks its pictures as another subset: nobody trains on what is called TEST by accident.
     """
     datasets = [load_data(path, labels=labels, group_by=group_by).only(subset) for path in paths]
+    for path, dataset in zip(paths, datasets, strict=True):
+        if any(picture.subset not in (None, subset) for picture in dataset.pictures):
+            message = f"{path}: no {subset.upper()} folder in it, only another one; name the folder that you mean"
+            raise DataError(message)
     first, *others = datasets
     for other in others:
-        pictures = tuple(_from(other.root, picture) for picture in other.pictures)
-        unknown = tuple(_from(other.root, picture) for picture in other.unknown)
+        pictures = tuple(_from(other.root, picture, own_groups=group_by is None) for picture in other.pictures)
+        unknown = tuple(_from(other.root, picture, own_groups=group_by is None) for picture in other.unknown)
         first = replace(
             first,
             root=Path(os.path.commonpath([first.root.resolve(), other.root.resolve()])),
@@ -172,41 +192,64 @@ def load_all(
     return first
 
 
-def _from(root: Path, picture: Picture) -> Picture:
-    group = None if picture.group is None else f"{root.as_posix()}:{picture.group}"
+def _from(root: Path, picture: Picture, *, own_groups: bool) -> Picture:
+    group = f"{root.as_posix()}:{picture.group}" if own_groups and picture.group is not None else picture.group
     return replace(picture, file=f"{root.as_posix()}/{picture.file}", group=group)
 
 
 def _read_layout(path: Path, labels: tuple[str, ...]) -> Dataset:
     if path.is_file():
         return _read_csv(path, labels)
-    if (path / "labels.csv").is_file():
-        return _read_csv(path / "labels.csv", labels)
-    split_root = next(_subset_roots(path), None)
-    if split_root is None:
-        pictures, skipped = _read_classes(path, path, labels, None)
-    else:
-        pictures, skipped = [], 0
-        for folder in sorted(split_root.iterdir()):
-            if folder.is_dir() and folder.name.lower() in _SUBSETS:
-                more, other = _read_classes(folder, path, labels, _SUBSETS[folder.name.lower()])
-                pictures, skipped = pictures + more, skipped + other
+    listed, subsets = path / "labels.csv", _subset_folders(path, labels)
+    if listed.is_file() and not (subsets and _is_another_table(listed)):
+        return _read_csv(listed, labels)
+    pictures: list[Picture] = []
+    skipped = 0
+    for folder, subset in subsets or [(path, None)]:
+        more, other = _read_classes(folder, path, labels, subset)
+        pictures, skipped = pictures + more, skipped + other
     return _dataset(path, labels, pictures, skipped=skipped)
 
 
-def _subset_roots(folder: Path, depth: int = 0) -> Iterator[Path]:
-    """Folders that hold a TRAIN or TEST folder, nearest first."""
-    children = sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
-    if any(child.name.lower() in _SUBSETS for child in children):
-        yield folder
-    elif depth < _NESTING:
-        for child in children:
-            yield from _subset_roots(child, depth + 1)
+def _is_another_table(path: Path) -> bool:
+    """True where a labels.csv is not ours: the Kaggle set has one beside its images, with other columns."""
+    try:
+        read_rows(path, ("file", "label"))
+    except DataError:
+        return True
+    return False
+
+
+def _folders(folder: Path) -> list[Path]:
+    """The folders inside, in order, without hidden ones."""
+    return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+
+
+def _subset_folders(folder: Path, labels: tuple[str, ...]) -> list[tuple[Path, str | None]]:
+    """The TRAIN and TEST folders nearest below, with the subset that each means; empty where there are none.
+
+    Class folders are not looked into: what is called "test" there is something else.
+
+    Raises:
+        DataError: they stand in several places that are equally near.
+    """
+    level = [folder]
+    for _ in range(_NESTING):
+        found = {one: [child for child in _folders(one) if child.name.lower() in _SUBSETS] for one in level}
+        roots = [one for one, subsets in found.items() if subsets]
+        if len(roots) > 1:
+            message = f"{folder}: TRAIN and TEST are in several places ({', '.join(map(str, roots))}); give one of them"
+            raise DataError(message)
+        if roots:
+            return [(child, child.name.lower()) for child in found[roots[0]]]
+        below = [_folders(one) for one in level]
+        level = [child for each in below if not any(one.name.upper() in labels for one in each) for child in each]
+    return []
 
 
 def _read_classes(folder: Path, root: Path, labels: tuple[str, ...], subset: str | None) -> tuple[list[Picture], int]:
     pictures: list[Picture] = []
-    classes = sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+    classes = _folders(folder)
     names = {child: _class_name(child, labels) for child in classes}
     if not set(names.values()) & set(labels):
         found = ", ".join(child.name for child in classes) or "no folder at all"
@@ -225,11 +268,16 @@ def _class_name(folder: Path, labels: tuple[str, ...]) -> str:
     name = folder.name.upper()
     if name in labels:
         return name
-    near = [label for label in labels if _edits(name, label) <= 2]
-    if near:
-        message = f"{folder}: not a class name; did you mean {near[0]}? Rename the folder, or give --labels"
+    near = _near_miss(name, labels)
+    if near is not None:
+        message = f"{folder}: not a class name; did you mean {near}? Rename the folder, or give --labels"
         raise DataError(message)
     return name
+
+
+def _near_miss(name: str, labels: tuple[str, ...]) -> str | None:
+    """The label that a name was likely meant to be: one edit away for each four letters of the label, at most two."""
+    return next((label for label in labels if name != label and _edits(name, label) <= min(2, len(label) // 4)), None)
 
 
 def _edits(a: str, b: str) -> int:
@@ -244,21 +292,24 @@ def _edits(a: str, b: str) -> int:
 
 def _read_csv(path: Path, labels: tuple[str, ...]) -> Dataset:
     pictures, missing = [], []
-    for row in read_rows(path, ("file", "label")):
-        file, label = row["file"], row["label"].strip().upper()
-        if not (path.parent / file).is_file():
-            missing.append(Unreadable(file, f"{path.parent / file}: no such file, but {path.name} names it"))
-            continue
-        near = [known for known in labels if label != known and _edits(label, known) <= 2]
-        if near and label not in labels:
-            message = f"{path}: {file} has the label {row['label']!r}; did you mean {near[0]}?"
+    for number, row in enumerate(read_rows(path, ("file", "label")), 1):
+        file, label = Path(row["file"]).as_posix(), row["label"].strip().upper()
+        if not row["file"] or not label:
+            message = f"{path}: picture {number}: expected a file and a label, found {row['file']!r}, {label!r}"
             raise DataError(message)
-        pictures.append(Picture(path.parent / file, file, label, (row.get("group") or "").strip() or None))
+        near = None if label in labels else _near_miss(label, labels)
+        if near is not None:
+            message = f"{path}: {file} has the label {row['label']!r}; did you mean {near}?"
+            raise DataError(message)
+        if (path.parent / file).is_file():
+            pictures.append(Picture(path.parent / file, file, label, row.get("group", "").strip() or None))
+        else:
+            missing.append(Unreadable(file, f"{path.parent / file}: no such file, but {path.name} names it"))
     return _dataset(path.parent, labels, pictures, unreadable=tuple(missing))
 
 
 def read_rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    """The rows of a CSV file that must have certain columns.
+    """The rows of a CSV file that must have certain columns; what a row lacks is empty.
 
     Raises:
         DataError: it is not text, or a column is missing.
@@ -266,17 +317,20 @@ def read_rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            found = tuple(reader.fieldnames or ())
-            rows = [{key: value or "" for key, value in row.items() if key is not None} for row in reader]
+            reader = csv.DictReader(stream, restval="")
+            reader.fieldnames = found = [name.strip() for name in reader.fieldnames or ()]
+            rows = [{name: row[name] for name in found} for row in reader]
     except FileNotFoundError as error:
         message = f"{path}: no such file; expected a CSV with the columns {','.join(columns)}"
         raise MissingFile(message) from error
+    except OSError as error:
+        message = f"{path}: cannot be read ({error.strerror}); expected a CSV with the columns {','.join(columns)}"
+        raise DataError(message) from error
     except (UnicodeDecodeError, csv.Error) as error:
-        message = f"{path}: not a CSV text file ({error})"
+        message = f"{path}: not a CSV file in UTF-8 ({error}); expected the columns {','.join(columns)}"
         raise DataError(message) from error
     if not set(columns) <= set(found):
-        message = f"{path}: expected the columns {','.join(columns)}, found {','.join(found) or 'none'}"
+        message = f"{path}: expected the columns {','.join(columns)}, found {','.join(found)[:80]!r}"
         raise DataError(message)
     return rows
 
@@ -295,16 +349,14 @@ def _dataset(
 
 
 def _with_groups(dataset: Dataset, path: Path) -> Dataset:
-    groups = {Path(row["file"]).as_posix(): row["group"] for row in read_rows(path, ("file", "group"))}
+    groups = {Path(row["file"]).as_posix(): row["group"].strip() or None for row in read_rows(path, ("file", "group"))}
     beside = path.parent.resolve()
 
     def group_of(picture: Picture) -> str | None:
         if picture.file in groups:
             return groups[picture.file]
-        try:
-            return groups.get(picture.path.resolve().relative_to(beside).as_posix())
-        except ValueError:
-            return None
+        whole = picture.path.resolve()
+        return groups.get(whole.relative_to(beside).as_posix()) if whole.is_relative_to(beside) else None
 
     grouped = tuple(replace(picture, group=group_of(picture)) for picture in dataset.pictures)
     lost = [picture.file for picture in grouped if picture.group is None]
@@ -347,13 +399,16 @@ def read_each(
     done: list[tuple[Picture, T]] = []
     bad: list[Unreadable] = []
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        for number, (picture, result) in enumerate(zip(pictures, pool.map(one, pictures), strict=True), 1):
-            if isinstance(result, Unreadable):
-                bad.append(result)
-            else:
-                done.append((picture, result))
-            if progress is not None:
-                progress(number, len(pictures))
+        try:
+            for number, (picture, result) in enumerate(zip(pictures, pool.map(one, pictures), strict=True), 1):
+                if isinstance(result, Unreadable):
+                    bad.append(result)
+                else:
+                    done.append((picture, result))
+                if progress is not None:
+                    progress(number, len(pictures))
+        finally:
+            pool.shutdown(cancel_futures=True)  # an interrupt does not wait for thousands of pictures
     if bad and not done:
         message = f"none of {len(bad)} pictures can be read; the first: {bad[0].error}"
         raise NoPictures(message)

@@ -43,8 +43,9 @@ class Answers:
         pictures: that were asked about; their labels are the model's.
         scores: float32, shape (n, labels).
         evaluation: the figures on them.
-        unknown: labels of pictures of other classes -> how many were asked about, and rejected.
-        seen: pictures left out since the model was trained on them, or on a near copy.
+        unknown: pictures of other classes: how many were asked about ("n"), and of those how many were "rejected",
+            which is "unidentified" plus "no_cell".
+        seen: pictures left out, of other classes too, since the model was trained on them or on a near copy.
         unreadable: what could not be decoded.
     """
 
@@ -118,7 +119,7 @@ def evaluate_files(
     others = [row for row in fresh if row[0].label not in labels]
     unknown = _unknown(model, [pixels for _, pixels in others])
     found = figures(pictures, scores, model.spec)
-    return Answers(pictures, scores, found, unknown, tuple(seen), tuple([*dataset.unreadable, *unreadable]))
+    return Answers(pictures, scores, found, unknown, tuple(seen), (*dataset.unreadable, *unreadable))
 
 
 def figures(pictures: Sequence[Picture], scores: NDArray[np.float32], spec: ModelSpec) -> Evaluation:

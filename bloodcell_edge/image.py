@@ -36,7 +36,7 @@ _SIGNATURES = (_JPEG, _PNG, b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _BIT_DEPTHS = (8, 10, 12, 14, 16, 32)  # of samples; cameras put 10, 12 and 14 bits into 16
 
-_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # 0 or a restart follow 0xFF in coded data (T.81, B.1.1.5)
+_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")  # 0 or a restart follow 0xFF in coded data (T.81, B.1.1.5)
 _END_OF_IMAGE = 0xD9
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF markers: height and width (T.81, table B.1)
 _MOST_PIXELS_PER_BYTE = 512  # a Huffman code is at least a bit, and each 8 x 8 block has one
@@ -219,9 +219,9 @@ def _scaled(pixels: NDArray[Any], full: int) -> Image:
     if pixels.dtype == np.uint16:  # a table, since large pictures of 64-bit numbers do not fit a small machine
         samples = np.minimum(np.arange(2**16), full)
         table: Image = ((samples * 255 + full // 2) // full).astype(np.uint8)
-        return table[pixels]
-    finite = np.nan_to_num(pixels.astype(np.float64), nan=0.0, posinf=full, neginf=0.0)
-    return np.clip(np.floor(finite * 255 / full + 0.5), 0, 255).astype(np.uint8)
+        return table.take(pixels)
+    within = np.clip(np.nan_to_num(pixels.astype(np.float64), nan=0.0), 0, full)
+    return np.floor(within * 255 / full + 0.5).astype(np.uint8)
 
 
 def _on_white(rgb: Image, alpha: NDArray[Any]) -> Image:

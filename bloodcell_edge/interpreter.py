@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import MissingFile, RuntimeMissing, SpecError
+from .errors import MissingFile, PictureError, RuntimeMissing, SpecError
+from .quiet import quiet_stderr
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -69,7 +70,17 @@ class Interpreter:
 
         Returns:
             float32 probabilities, shape (outputs,).
+
+        Raises:
+            PictureError: other pixels than these.
         """
+        if pixels.shape != (*self.input_size, 3) or pixels.dtype != np.uint8:
+            height, width = self.input_size
+            message = (
+                f"the model takes uint8 pixels of {height} x {width} x 3, found {pixels.dtype} of "
+                f"{' x '.join(map(str, pixels.shape))}; use image.prepare"
+            )
+            raise PictureError(message)
         self._native.set_tensor(self._entry, pixels[np.newaxis].astype(self._dtype, copy=False))
         self._native.invoke()
         answer = self._native.get_tensor(self._exit["index"])[0]
@@ -88,7 +99,8 @@ def load_interpreter(path: str | Path, *, threads: int = 1) -> Interpreter:
 
     Raises:
         MissingFile: no such file.
-        RuntimeMissing: no interpreter is installed, or none opens the file; says what each one answered.
+        RuntimeMissing: no interpreter is installed, none opens the file, or `RUNTIME_VARIABLE` names an unknown one;
+            says what each one answered.
         SpecError: its input is not an RGB picture.
     """
     path = Path(path)
@@ -96,27 +108,36 @@ def load_interpreter(path: str | Path, *, threads: int = 1) -> Interpreter:
         message = f"{path}: no such model file"
         raise MissingFile(message)
     only = os.environ.get(RUNTIME_VARIABLE)
+    if only and only not in RUNTIMES:
+        message = f"{RUNTIME_VARIABLE} must be one of {', '.join(RUNTIMES)}, found {only!r}; unset it to try them all"
+        raise RuntimeMissing(message)
     answers: list[str] = []
-    for distribution, module in RUNTIMES.items():
-        if only not in (None, "", distribution):
+    for distribution in [only] if only else RUNTIMES:
+        with quiet_stderr():  # they announce their delegates there
+            native = _construct(RUNTIMES[distribution], path, threads)
+        if isinstance(native, str):
+            answers.append(f"{distribution}: {native}")
             continue
-        try:
-            constructor: Callable[..., Any] = importlib.import_module(module).Interpreter
-            native = constructor(model_path=str(path), num_threads=threads)
-            native.allocate_tensors()
-        except ImportError as error:
-            answers.append(f"{distribution}: not installed ({error})")
-        except (ValueError, RuntimeError, SystemError) as error:  # what the native constructors raise
-            answers.append(f"{distribution}: {str(error).splitlines()[0]}")
-        else:
-            why = f"{RUNTIME_VARIABLE} names it" if only else "the first that opens the file"
-            runtime = f"{distribution} {_version(distribution)}"
-            return Interpreter(native, runtime=runtime, why=why, path=path)
+        why = f"{RUNTIME_VARIABLE} names it" if only else "the first that opens the file"
+        return Interpreter(native, runtime=f"{distribution} {_version(distribution)}", why=why, path=path)
     message = (
-        f"{path}: no interpreter opens it; tried {'; '.join(answers) or only}. "
-        "Install one: pip install ai-edge-litert (64-bit), or tflite-runtime with numpy<2 (see README)"
+        f"{path}: no interpreter opens it; tried {'; '.join(answers)}. Where none is installed: "
+        "pip install ai-edge-litert (64-bit), or tflite-runtime with numpy<2 (see README); else copy the file again"
     )
     raise RuntimeMissing(message)
+
+
+def _construct(module: str, path: Path, threads: int) -> Any:
+    """A native interpreter with its memory allocated; a string that says why not where there is none."""
+    try:
+        constructor: Callable[..., Any] = importlib.import_module(module).Interpreter
+        native = constructor(model_path=str(path), num_threads=threads)
+        native.allocate_tensors()
+    except ImportError as error:
+        return f"not installed ({error})"
+    except (AttributeError, ValueError, RuntimeError, SystemError) as error:  # of native modules and constructors
+        return " ".join(str(error).split()) or type(error).__name__
+    return native
 
 
 def _version(distribution: str) -> str:

@@ -9,15 +9,19 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import struct
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import MissingFile, SpecError
-from .spec import ModelSpec, spec_from_json
+from .spec import ModelSpec, canonical_json, spec_from_json
 
 LABELS_FILE = "labels.txt"
 SPEC_FILE = "bce.json"
+# What zipfile raises on damage: besides its own error those for an encrypted, compressed or cut member.
+_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, KeyError, ValueError, RuntimeError, OSError, EOFError, struct.error)
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # a fixed time, so that the same content gives the same bytes
 
 
@@ -38,9 +42,13 @@ class ModelFile:
 
 def model_sha256(flatbuffer: bytes, spec: ModelSpec) -> str:
     """SHA-256 over the flatbuffer, labels.txt and the canonical spec without its own hash."""
-    digest = hashlib.sha256(flatbuffer)
-    digest.update(_labels_text(spec))
-    digest.update(spec.canonical())
+    return _sha256(flatbuffer, _labels_text(spec), spec.canonical())
+
+
+def _sha256(*parts: bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
     return digest.hexdigest()
 
 
@@ -50,7 +58,13 @@ def pack(flatbuffer: bytes, spec: ModelSpec) -> bytes:
     Args:
         flatbuffer: a TFLite model without a zip behind it.
         spec: its description; the hash is filled in.
+
+    Raises:
+        SpecError: there is a zip behind it already.
     """
+    if zipfile.is_zipfile(io.BytesIO(flatbuffer)):
+        message = f"{spec.name}: expected a TFLite model alone, found one with a zip behind it; take it apart first"
+        raise SpecError(message)
     sealed = spec.with_(sha256=model_sha256(flatbuffer, spec))
     content = io.BytesIO(flatbuffer)
     with zipfile.ZipFile(content, "a", zipfile.ZIP_STORED) as archive:
@@ -82,16 +96,19 @@ def unpack(data: bytes, path: Path) -> ModelFile:
             labels = archive.read(LABELS_FILE)
             values = json.loads(archive.read(SPEC_FILE))
             flatbuffer = data[: min(entry.header_offset for entry in archive.infolist())]
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+    except _ZIP_ERRORS as error:
         message = f"{path}: no {SPEC_FILE} inside ({error}); expected a .tflite made by bce convert, copied whole"
         raise SpecError(message) from error
     spec = spec_from_json(values, where=f"{path}:{SPEC_FILE}")
-    found = model_sha256(flatbuffer, spec)
-    if spec.sha256 != found or labels != _labels_text(spec):
+    found = _sha256(flatbuffer, labels, canonical_json(values))  # of what is there, keys of later versions included
+    if spec.sha256 != found:
         message = (
             f"{path}: damaged or changed since it was made (hash expected {spec.sha256[:12]}.., "
             f"found {found[:12]}..); copy it again or run bce convert"
         )
+        raise SpecError(message)
+    if labels != _labels_text(spec):
+        message = f"{path}: {LABELS_FILE} must be {list(spec.labels)} as in {SPEC_FILE}, found {labels[:80]!r}"
         raise SpecError(message)
     return ModelFile(path, flatbuffer, spec)
 

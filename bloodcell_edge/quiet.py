@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +16,9 @@ def quiet_stderr() -> Iterator[None]:
 
     The descriptor belongs to the whole process: use it around start-up and conversion, not while threads work.
     """
+    if sys.stderr is None:  # started with stderr closed: nobody listens
+        yield
+        return
     sys.stderr.flush()
     saved = os.dup(2)
     with tempfile.TemporaryFile() as kept:
@@ -24,7 +28,8 @@ def quiet_stderr() -> Iterator[None]:
         except BaseException:
             os.dup2(saved, 2)
             kept.seek(0)
-            os.write(2, kept.read())
+            with os.fdopen(os.dup(2), "wb") as stderr:
+                shutil.copyfileobj(kept, stderr)
             raise
         finally:
             sys.stderr.flush()

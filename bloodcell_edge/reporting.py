@@ -24,9 +24,9 @@ class Silent:
     def say(self, text: str) -> None:
         """Drop it."""
 
-    def bar(self, title: str) -> AbstractContextManager[Progress]:
+    def bar(self, title: str) -> AbstractContextManager[Progress]:  # noqa: ARG002
         """A progress that nobody draws."""
-        return nullcontext(lambda done, total: None)
+        return nullcontext(lambda done, total: None)  # noqa: ARG005
 
 
 SILENT = Silent()

@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import MissingFile
+from .errors import MissingFile, OutputExists
 
 RUNS = Path("runs")
 LATEST = RUNS / "latest"
@@ -89,7 +89,15 @@ class RunFolder:
 
 
 def point_latest(run: Path, *, latest: Path = LATEST) -> None:
-    """Make `latest` a link to a run folder, in one step."""
+    """Make `latest` a link to a run folder, in one step; relative, so that both can be moved together.
+
+    Raises:
+        OutputExists: something else than a link has that name.
+    """
+    if latest.is_dir() and not latest.is_symlink():
+        message = f"{latest}: expected a link to the latest run, found a folder; rename it, then run the command again"
+        raise OutputExists(message)
+    latest.parent.mkdir(parents=True, exist_ok=True)
     temporary = latest.with_name(f".latest-{os.getpid()}")
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(os.path.relpath(run, latest.parent), target_is_directory=True)
@@ -135,7 +143,9 @@ def _named(path: Path, prefer: str) -> Choice:
     if path.is_dir():
         if (path / prefer).is_file():
             return Choice(path / prefer, f"of the run folder {path}")
-        message = f"{path}: expected {prefer} in this run folder, found none; run bce train or bce convert"
+        todo = "bce convert" if prefer == DEVICE_FILE else "bce train"
+        others = ", ".join(file.name for file in sorted(path.glob("*.tflite"))) or "no model"
+        message = f"{path}: expected {prefer} in this run folder, found {others}; run {todo}, or name a file"
         raise MissingFile(message)
     if path.is_file():
         return Choice(path, "given")

@@ -23,7 +23,12 @@ if TYPE_CHECKING:
     from .image import Image
 
 NEAR_BITS = 12
-"""Perceptual hashes that differ in at most so many of 128 bits are one picture; the evidence is in tests/test_seen.py."""
+"""Perceptual hashes that differ in at most so many of 128 bits are one picture.
+
+Measured with tests/test_seen.py and the same loop on whole sets: 599 of 600 copies saved again, resized and turned are
+within 12 bits. Pairs of pictures of different cells within 12 bits: 10 of 4,457,399 (3,000 pictures of Kaggle's
+blood-cells), 0 of 39,042 (the 280 photographs behind them), 0 of 9,677,800 (4,400 pictures of another microscope).
+"""
 
 _SIDE = 32  # as in the classic pHash, which keeps 64 bits; smears of one microscope are too alike for so few
 _BITS = 128
@@ -55,7 +60,7 @@ def _grey(image: Image) -> NDArray[np.float64]:
 
 
 def _hash_of(grey: NDArray[np.float64]) -> NDArray[np.uint8]:
-    kept = (_DCT @ grey @ _DCT.T).ravel()[_LOWEST]
+    kept = (_DCT @ grey @ _DCT.T).ravel()[_LOWEST].round(3)  # else the last bits of zeros decide in an even picture
     return np.packbits(kept > np.median(kept))
 
 
@@ -129,9 +134,9 @@ def from_json(values: Mapping[str, str]) -> Seen:
         SpecError: not base64 of whole hashes.
     """
     try:
-        content = np.frombuffer(base64.b64decode(values.get("content", "")), ">u8").astype(np.uint64)
-        perceptual = np.frombuffer(base64.b64decode(values.get("perceptual", "")), np.uint8).reshape(-1, _BYTES)
-    except ValueError as error:
+        content = np.frombuffer(base64.b64decode(values.get("content", ""), validate=True), ">u8").astype(np.uint64)
+        perceptual = np.frombuffer(base64.b64decode(values.get("perceptual", ""), validate=True), np.uint8)
+        return Seen(content, perceptual.reshape(-1, _BYTES))
+    except (ValueError, TypeError, AttributeError) as error:
         message = f"spec: the hashes of the training pictures cannot be read ({error}); convert the model again"
         raise SpecError(message) from error
-    return Seen(content, perceptual)

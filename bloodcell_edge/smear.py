@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 LABELS = ("EOSINOPHIL", "LYMPHOCYTE", "MONOCYTE", "NEUTROPHIL")
 """What can be drawn, in the order models use."""
 
-AMBIGUITY = 0.1
+AMBIGUITY = 0.06
 """Share of white cells drawn on the way to another type (see `_LOOKALIKES`), 0..1: the one knob of how hard the task
 is. They are 20 to 70 % of the way, evenly, so that two in five of them look more like the other type, as where two
 readers differ: no model should be right on more than about ``1 - 0.4 * AMBIGUITY`` of the pictures."""

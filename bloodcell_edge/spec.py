@@ -94,14 +94,18 @@ class ModelSpec:
 
     def __post_init__(self) -> None:
         """Refuse values that no model can have."""
-        if not self.labels or len(set(self.labels)) != len(self.labels):
-            message = f"spec {self.name}: labels must be different names, found {list(self.labels)}"
+        named = all(isinstance(label, str) and label.strip() and label.isprintable() for label in self.labels)
+        if not self.labels or len(set(self.labels)) != len(self.labels) or not named:
+            message = f"spec {self.name}: labels must be different names of one line, found {list(self.labels)}"
             raise SpecError(message)
         if self.view not in VIEWS:
             message = f"spec {self.name}: view must be one of {', '.join(VIEWS)}, found {self.view!r}"
             raise SpecError(message)
-        if len(self.input_size) != 2 or min(self.input_size) < 1:
+        if len(self.input_size) != 2 or not all(isinstance(side, int) and side > 0 for side in self.input_size):
             message = f"spec {self.name}: input_size must be (height, width) in pixels, found {self.input_size}"
+            raise SpecError(message)
+        if self.reject_threshold is not None and not 0 <= self.reject_threshold <= 1:
+            message = f"spec {self.name}: reject_threshold must be 0 to 1, found {self.reject_threshold}"
             raise SpecError(message)
 
     def with_(self, **changes: Any) -> ModelSpec:
@@ -114,8 +118,17 @@ class ModelSpec:
 
     def canonical(self) -> bytes:
         """The bytes that the hash covers: sorted keys, no white space, without the hash itself."""
-        values = {key: value for key, value in self.as_json().items() if key != "sha256"}
-        return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+        return canonical_json(self.as_json())
+
+
+def canonical_json(values: Mapping[str, Any]) -> bytes:
+    """The bytes that the hash of a spec covers, also of one with keys that this version does not know.
+
+    Sorted keys, no white space, without the hash itself.
+    """
+    plain = json.loads(json.dumps(values, allow_nan=False))  # as it will be read: names of keys are text
+    plain.pop("sha256", None)
+    return json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()
 
 
 def spec_from_json(values: Any, *, where: str) -> ModelSpec:
@@ -131,21 +144,38 @@ def spec_from_json(values: Any, *, where: str) -> ModelSpec:
     if not isinstance(values, dict):
         message = f"{where}: expected a JSON object, found {type(values).__name__}"
         raise SpecError(message)
-    if values.get("spec_version", 0) > SPEC_VERSION:
-        message = f"{where}: spec version {values['spec_version']}, this bce reads up to {SPEC_VERSION}; upgrade bce"
+    version = values.get("spec_version", SPEC_VERSION)
+    if isinstance(version, int) and version > SPEC_VERSION:
+        message = f"{where}: spec version {version}, this bce reads up to {SPEC_VERSION}; upgrade bce"
         raise SpecError(message)
-    known = {item.name: values[item.name] for item in fields(ModelSpec) if item.name in values}
+    known = _known(ModelSpec, values)
     try:
-        for key in ("labels", "input_size", "representative", "attribution"):
-            if key in known:
-                known[key] = tuple(known[key])
-        known["golden"] = tuple(
-            Golden(**{**golden, "scores": tuple(golden["scores"])}) for golden in known.get("golden", ())
-        )
+        for key in _ROWS & known.keys():
+            known[key] = _row(key, known[key])
+        known["golden"] = tuple(_golden(one) for one in known.get("golden", ()))
         return ModelSpec(**known)
-    except (TypeError, KeyError) as error:
+    except (TypeError, KeyError, AttributeError) as error:
         message = f"{where}: not a spec that this bce understands ({error}); convert the model again"
         raise SpecError(message) from error
+
+
+_ROWS = frozenset({"labels", "input_size", "representative", "golden", "attribution"})
+"""Keys whose values are lists in JSON, tuples here."""
+
+
+def _known(kind: type[ModelSpec] | type[Golden], values: Mapping[str, Any]) -> dict[str, Any]:
+    return {item.name: values[item.name] for item in fields(kind) if item.name in values}
+
+
+def _row(key: str, value: Any) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):  # a string would fall apart into its letters
+        message = f"{key} is {type(value).__name__}, not a list"
+        raise TypeError(message)
+    return tuple(value)
+
+
+def _golden(values: Mapping[str, Any]) -> Golden:
+    return Golden(**{**_known(Golden, values), "scores": _row("scores", values["scores"])})
 
 
 def load_spec(path: str | Path) -> ModelSpec:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from bloodcell_edge.data import Picture, read_each
-from bloodcell_edge.errors import SpecError
+from bloodcell_edge.errors import ConversionError, SpecError
 from bloodcell_edge.files import refuse_existing, sha256_file, write_bytes
 from bloodcell_edge.image import prepare
 from bloodcell_edge.interpreter import load_interpreter
@@ -70,7 +70,7 @@ def convert_files(
     force: bool = False,
     report: Reporter,
 ) -> list[Converted]:
-    """Convert to several targets and write each file whole or not at all.
+    """Convert to several targets; the files are written when all of them are made, each whole or not at all.
 
     Args:
         model: what to convert.
@@ -82,38 +82,45 @@ def convert_files(
 
     Raises:
         OutputExists: a file is there and `force` is not given; nothing is converted then.
-        ConversionError: see `to_tflite`.
+        ConversionError: see `to_tflite`; int8 without a readable representative picture.
         SpecError: a model with a view that this version cannot prepare pictures for.
     """
     for target in targets:
         refuse_existing(out / target.file_name, force=force)
-    samples, listed = _samples(representative, model.spec) if any(one.needs_samples for one in targets) else (None, ())
-    made = []
+    samples: NDArray[np.uint8] | None = None
+    listed: tuple[dict[str, str], ...] = ()
+    if any(target.needs_samples for target in targets):
+        samples, listed = _samples(representative, model.spec, report)
+    made: dict[Converted, bytes] = {}
     for target in targets:
         report.say(f"converting to {target.value}")
         flatbuffer = to_tflite(model.net, target=target, representative=samples if target.needs_samples else None)
         spec = _spec(flatbuffer, model.spec, target, listed if target.needs_samples else ())
         data = pack(_described(flatbuffer, spec), spec)
-        write_bytes(out / target.file_name, data)
-        made.append(Converted(out / target.file_name, target, len(data), spec.min_runtime))
-    return made
+        made[Converted(out / target.file_name, target, len(data), spec.min_runtime)] = data
+    for one, data in made.items():
+        write_bytes(one.file, data)
+    return list(made)
 
 
 def _samples(
-    pictures: Sequence[Picture], spec: ModelSpec
+    pictures: Sequence[Picture], spec: ModelSpec, report: Reporter
 ) -> tuple[NDArray[np.uint8], tuple[dict[str, str], ...]]:
     """Pixels of the representative dataset, and its list for the spec."""
     if spec.view != "frame":
         message = f"{spec.name}: view {spec.view!r} cannot be calibrated by this version, expected 'frame'"
         raise SpecError(message)
-    done, _ = read_each(pictures, lambda image: prepare(image, spec.input_size))
+    if not pictures:
+        message = f"{spec.name}: int8 needs a representative dataset, found no picture"
+        raise ConversionError(message)
+    done, bad = read_each(pictures, lambda image: prepare(image, spec.input_size))
+    for one in bad:
+        report.say(f"left out of the representative dataset: {one.error}")
     listed = tuple({"file": picture.file, "sha256": sha256_file(picture.path)} for picture, _ in done)
     return with_full_range(np.stack([pixels for _, pixels in done])), listed
 
 
-def _spec(
-    flatbuffer: bytes, spec: ModelSpec, target: Target, representative: tuple[dict[str, str], ...]
-) -> ModelSpec:
+def _spec(flatbuffer: bytes, spec: ModelSpec, target: Target, representative: tuple[dict[str, str], ...]) -> ModelSpec:
     bare = spec.with_(
         target=target.value, representative=representative, min_runtime=min_runtime(flatbuffer), parity=None, golden=()
     )

@@ -90,9 +90,11 @@ def compare(
             raise SpecError(message)
     sizes = {reference.spec.input_size, *(candidate.model.spec.input_size for candidate in candidates)}
     with report.bar("read") as progress:
-        done, _ = read_each(pictures, lambda image: {size: prepare(image, size) for size in sizes}, progress=progress)
+        done, bad = read_each(pictures, lambda image: {size: prepare(image, size) for size in sizes}, progress=progress)
+    for one in bad:
+        report.say(f"left out: {one.error}")
     if not done:
-        message = f"{reference_file}: no picture to compare on"
+        message = f"{reference_file}: no picture of {', '.join(labels)} to compare on"
         raise NoPictures(message)
     read = tuple(picture for picture, _ in done)
     pixels = {size: np.stack([prepared[size] for _, prepared in done]) for size in sizes}
@@ -137,13 +139,17 @@ def judge(
     same = np.argmax(expected, 1) == np.argmax(scores, 1)
     drops = {label: _points(right, still_right, truth == i) for i, label in enumerate(labels) if np.any(truth == i)}
     large = {label for i, label in enumerate(labels) if np.sum(truth == i) >= FEWEST_FOR_RECALL}
-    difference = np.abs(np.asarray(expected, np.float64) - scores)
+    finite = bool(np.isfinite(scores).all() and np.isfinite(expected).all())
+    # scores that are not numbers are as far off as scores can be
+    difference = np.abs(np.asarray(expected, np.float64) - scores) if finite else np.ones(1)
     worst = max((drops[label] for label in large), default=0.0)
     drop, agreement = _points(right, still_right, np.ones(len(truth), bool)), 100 * float(np.mean(same))
-    finite = bool(np.isfinite(scores).all() and np.isfinite(expected).all())
-    failures = _failures(limits, len(truth), drop, worst, agreement, finite=finite)
-    small = [label for label in drops if label not in large]
-    notes = [f"{label}: fewer than {FEWEST_FOR_RECALL} pictures, gated on agreement, not on recall" for label in small]
+    failures = [] if finite else ["scores that are not numbers (NaN or infinite)"]
+    failures += _too_few(limits, len(truth)) + _losses(limits, drop, worst, agreement)
+    small = ", ".join(label for label in drops if label not in large)
+    absent = ", ".join(label for label in labels if label not in drops)
+    notes = [f"{small}: fewer than {FEWEST_FOR_RECALL} pictures, gated on agreement, not on recall"] if small else []
+    notes += [f"{absent}: no picture, nothing is proven"] if absent else []
     return CandidateParity(
         file=str(candidate.path),
         target=candidate.model.spec.target,
@@ -153,8 +159,8 @@ def judge(
         worst_recall_drop=worst,
         recall_drops=drops,
         agreement=agreement,
-        max_abs_diff=float(np.max(difference)) if finite else 1.0,
-        mean_abs_diff=float(np.mean(difference)) if finite else 1.0,
+        max_abs_diff=float(np.max(difference)),
+        mean_abs_diff=float(np.mean(difference)),
         mcnemar_p=mcnemar_exact(right, still_right),
         flipped=tuple(picture.file for picture, equal in zip(pictures, same, strict=True) if not equal),
         passed=not failures,
@@ -167,15 +173,20 @@ def _points(before: NDArray[np.bool_], after: NDArray[np.bool_], rows: NDArray[n
     return 100 * (float(np.mean(before[rows])) - float(np.mean(after[rows])))
 
 
-def _failures(
-    limits: Limits, n: int, drop: float, worst: float, agreement: float, *, finite: bool
-) -> list[str]:
+def answers_differ(one: CandidateParity, limits: Limits) -> bool:
+    """True where the answers are beyond the limits; False where only the pictures are too few."""
+    return bool(_losses(limits, one.accuracy_drop, one.worst_recall_drop, one.agreement))
+
+
+def _too_few(limits: Limits, n: int) -> list[str]:
+    if n >= FEWEST_TO_PROVE or limits.allow_small:
+        return []
+    return [f"{n} pictures cannot prove anything, expected at least {FEWEST_TO_PROVE} (--allow-small)"]
+
+
+def _losses(limits: Limits, drop: float, worst: float, agreement: float) -> list[str]:
     rounding = 1e-9  # 1.0 point of 200 pictures is not exactly 1.0
     failures = []
-    if not finite:
-        failures.append("scores that are not numbers (NaN or infinite)")
-    if n < FEWEST_TO_PROVE and not limits.allow_small:
-        failures.append(f"{n} pictures cannot prove anything, expected at least {FEWEST_TO_PROVE} (--allow-small)")
     if drop > limits.max_drop + rounding:
         failures.append(f"accuracy drops by {drop:.2f} points, limit {limits.max_drop:g}")
     if worst > limits.max_recall_drop + rounding:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +20,9 @@ from bloodcell_edge.runs import RunFolder
 from bloodcell_edge.training.dataset import HELD_BACK, load_split
 from bloodcell_edge.training.kerasmodel import KerasModel, open_keras
 
-from .layers import LOOKED_AT, advice, worst_layers
-from .parity import Candidate, Limits, compare
-from .representative import choose_pictures, with_full_range
+from .layers import LOOKED_AT, advice, agreement_afresh, worst_layers
+from .parity import Candidate, Limits, answers_differ, compare
+from .representative import choose_pictures
 from .targets import Target
 
 
@@ -31,7 +31,8 @@ def prove(
 ) -> ParityReport:
     """Compare files with the Keras model they came from, and keep the report.
 
-    On a run's held-back pictures the report goes into the run folder, and into each file of the run that passed.
+    On a run's held-back pictures the report goes into the run folder, and into each file of the run that passed. Where
+    the answers of an int8 file are beyond the limits, its layers are looked at.
 
     Args:
         reference: a .keras with spec.json beside it.
@@ -52,24 +53,30 @@ def prove(
     opened = [Candidate(file, Classifier.open(file)) for file in files]
     pictures = _held_back(run) if data is None else load_data(data, labels=model.spec.labels).only("test").pictures
     found = compare(model, reference, opened, pictures, limits=limits, report=report)
-    found = replace(found, candidates=tuple(_explained(one, model, pictures, report) for one in found.candidates))
+    found = replace(
+        found,
+        candidates=tuple(
+            _explained(one, model, pictures, limits, report)
+            if one.target == Target.INT8.value and answers_differ(one, limits)
+            else one
+            for one in found.candidates
+        ),
+    )
     if data is None:
-        write_json(run.parity, found.as_json())
-        for one in found.candidates:
-            if one.passed and Path(one.file).parent == run.path:
-                _write_into(Path(one.file), one, found)
+        _keep(found, run, limits, report)
     return found
 
 
-def _explained(one: CandidateParity, model: KerasModel, pictures: Sequence[Picture], report: Reporter) -> CandidateParity:
-    """Where an int8 file failed: the layers to blame, and what to try."""
-    if one.passed or one.target != Target.INT8.value:
-        return one
+def _explained(
+    one: CandidateParity, model: KerasModel, pictures: Sequence[Picture], limits: Limits, report: Reporter
+) -> CandidateParity:
+    """With the layers that lose most, and what to try."""
     report.say(f"looking for the layers that lose most, to explain {Path(one.file).name}")
     some = choose_pictures(pictures, model.spec.labels, seed=0, samples=LOOKED_AT, allow_small=True)
-    pixels = [pixels for _, pixels in read_each(some, lambda image: prepare(image, model.spec.input_size))[0]]
-    layers = worst_layers(model.net, with_full_range(np.stack(pixels)))
-    return replace(one, layers=layers, advice=advice(layers))
+    done, _ = read_each(some, lambda image: prepare(image, model.spec.input_size))
+    pixels = np.stack([prepared for _, prepared in done])
+    layers, afresh = worst_layers(model.net, pixels), agreement_afresh(model.net, pixels)
+    return replace(one, layers=layers, advice=advice(layers, afresh=afresh, min_agreement=limits.min_agreement))
 
 
 def _held_back(run: RunFolder) -> list[Picture]:
@@ -79,10 +86,21 @@ def _held_back(run: RunFolder) -> list[Picture]:
     return [row.picture for row in load_split(run.split) if row.split == HELD_BACK]
 
 
-def _write_into(path: Path, passed: CandidateParity, found: ParityReport) -> None:
+def _keep(found: ParityReport, run: RunFolder, limits: Limits, report: Reporter) -> None:
+    """Write the report into the run folder, and what passed into the run's files; one that refuses is no failure."""
+    try:
+        write_json(run.parity, found.as_json())
+        for one in found.candidates:
+            if one.passed and Path(one.file).resolve().parent == run.path.resolve():
+                _write_into(Path(one.file), one, found, limits)
+    except OSError as error:
+        report.say(f"{run.path}: the report cannot be kept there ({error.strerror or error})")
+
+
+def _write_into(path: Path, passed: CandidateParity, found: ParityReport, limits: Limits) -> None:
     """The proof travels with the file."""
     model = read_model_file(path)
     kept = ("accuracy", "accuracy_drop", "worst_recall_drop", "agreement", "max_abs_diff", "mean_abs_diff", "mcnemar_p")
     figures = {"n": found.n, "n_groups": found.n_groups, "reference_accuracy": found.reference_accuracy}
-    figures |= {key: getattr(passed, key) for key in kept}
+    figures |= {key: getattr(passed, key) for key in kept} | {"limits": asdict(limits)}
     write_bytes(path, pack(model.flatbuffer, model.spec.with_(parity=figures)))

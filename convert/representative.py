@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bloodcell_edge.data import Picture, load_data
+from bloodcell_edge.data import Picture, load_data, read_each
 from bloodcell_edge.errors import ConversionError
 from bloodcell_edge.files import sha256_file
 from bloodcell_edge.reporting import Reporter
@@ -68,21 +69,27 @@ def choose_pictures(
 def _by_photograph(pictures: list[Picture], seed: int) -> list[Picture]:
     """A stack whose top pictures show a photograph each, those below a second picture of each, and so on."""
     rng = np.random.default_rng(seed)
-    shuffled = sorted(pictures, key=lambda one: one.file)
-    rng.shuffle(shuffled)  # type: ignore[arg-type]  # numpy shuffles any sequence
-    turns: dict[str, int] = defaultdict(int)
-    ranked = []
-    for picture in shuffled:
-        key = picture.group or picture.file
-        ranked.append((turns[key], len(ranked), picture))
-        turns[key] += 1
-    return [picture for _, _, picture in sorted(ranked, reverse=True)]
+    in_order = sorted(pictures, key=lambda one: one.file)
+    turns: dict[str, list[Picture]] = defaultdict(list)
+    for number in rng.permutation(len(in_order)):
+        turns[in_order[number].group or in_order[number].file].append(in_order[number])
+    rounds = [picture for round_ in zip_longest(*turns.values()) for picture in round_ if picture is not None]
+    return rounds[::-1]
 
 
 def representative_pictures(
     model: Path, spec: ModelSpec, given: Path | None, *, allow_small: bool, report: Reporter
 ) -> list[Picture]:
     """Training pictures of the run that the model stands in, or of DATA without what the run holds back.
+
+    A picture that is there twice counts once, and one that cannot be read makes room for another.
+
+    Args:
+        model: the .keras file.
+        spec: its spec.
+        given: DATA to take instead of the run's training pictures.
+        allow_small: see `choose_pictures`.
+        report: told what is left out.
 
     Raises:
         ConversionError: neither is there, or too few pictures.
@@ -91,17 +98,36 @@ def representative_pictures(
     rows = load_split(split) if split.is_file() else []
     if given is None:
         if not rows:
-            message = f"{model}: no {split.name} beside it, so its training pictures are not known; give --representative"
+            message = f"{model}: no {split.name} beside it that names its training pictures; give --representative"
             raise ConversionError(message)
-        pictures = [row.picture for row in rows if row.split == TRAIN]
+        found = [(row.picture, row.sha256) for row in rows if row.split == TRAIN]
     else:
         held_back = {row.sha256 for row in rows if row.split == HELD_BACK}
-        everything = load_data(given, labels=spec.labels).only("train").pictures
-        pictures = [one for one in everything if not held_back or sha256_file(one.path) not in held_back]
-        if len(pictures) < len(everything):
-            report.say(f"left out of the representative dataset: {len(everything) - len(pictures)} held-back pictures")
-    seed = int(spec.training.get("seed", 0))
-    return choose_pictures(pictures, spec.labels, seed=seed, allow_small=allow_small)
+        dataset = load_data(given, labels=spec.labels).only("train")
+        everything = [(picture, sha256_file(picture.path)) for picture in dataset.pictures]
+        found = [(picture, sha256) for picture, sha256 in everything if sha256 not in held_back]
+        if len(found) < len(everything):
+            report.say(f"left out of the representative dataset: {len(everything) - len(found)} held-back pictures")
+    return _readable_choice(_once(found), spec, allow_small=allow_small, report=report)
+
+
+def _once(found: Sequence[tuple[Picture, str]]) -> list[Picture]:
+    """One picture for each content, the first by name."""
+    by_content = {sha256: picture for picture, sha256 in sorted(found, key=lambda one: one[0].file, reverse=True)}
+    return list(by_content.values())
+
+
+def _readable_choice(pictures: list[Picture], spec: ModelSpec, *, allow_small: bool, report: Reporter) -> list[Picture]:
+    """`choose_pictures`, anew without what cannot be read."""
+    while True:
+        chosen = choose_pictures(pictures, spec.labels, seed=int(spec.training.get("seed", 0)), allow_small=allow_small)
+        _, bad = read_each(chosen, lambda _: None)
+        if not bad:
+            return chosen
+        for one in bad:
+            report.say(f"left out of the representative dataset: {one.error}")
+        lost = {one.file for one in bad}
+        pictures = [picture for picture in pictures if picture.file not in lost]
 
 
 def with_full_range(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

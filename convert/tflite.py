@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,10 +12,14 @@ from bloodcell_edge.quiet import quiet_stderr
 from bloodcell_edge.training.frameworks import tf
 
 from .compat import float_tensors, input_quantization
+from .equalize import prepare_for_int8
 from .targets import Target
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+ConverterError: type[Exception] = importlib.import_module("tensorflow.lite.python.convert_phase").ConverterError
+"""What the converter raises; TensorFlow exports it under no public name."""
 
 
 def to_tflite(model: Any, *, target: Target, representative: NDArray[np.uint8] | None = None) -> bytes:
@@ -29,23 +34,33 @@ def to_tflite(model: Any, *, target: Target, representative: NDArray[np.uint8] |
         The flatbuffer, without metadata, labels or spec.
 
     Raises:
-        ConversionError: int8 without samples, or a result that is not what `target` promises.
+        ConversionError: int8 without samples, a layer that TFLite does not have, or a result that is not what `target`
+            promises.
     """
     if target.needs_samples and (representative is None or not len(representative)):
         message = f"{target.value}: needs a representative dataset, found none"
         raise ConversionError(message)
-    with quiet_stderr():
-        flatbuffer = bytes(make_converter(model, target, representative).convert())
+    try:
+        with quiet_stderr():
+            flatbuffer = bytes(make_converter(model, target, representative).convert())
+    except ConverterError as error:
+        first = next(iter(str(error).splitlines()), "no reason given")
+        message = f"{target.value}: TensorFlow cannot convert this model ({first}); expected layers that TFLite has"
+        raise ConversionError(message) from error
     _check(flatbuffer, target)
     return flatbuffer
 
 
 def make_converter(model: Any, target: Target, representative: NDArray[np.uint8] | None) -> Any:
     """A configured ``tf.lite.TFLiteConverter``, for one picture at a time."""
+    if target is Target.INT8 and representative is not None:
+        model = prepare_for_int8(model, representative)
     height, width = model.input_shape[1:3]
     signature = tf.TensorSpec((1, height, width, 3), tf.float32, name="image")
-    concrete = tf.function(lambda image: model(image, training=False)).get_concrete_function(signature)
+    traced = tf.function(lambda image: model(image, training=False), autograph=False)
+    concrete = traced.get_concrete_function(signature)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete])  # naming the model too leaves variables out
+    converter.kept = model, concrete.graph.variables  # the graph alone holds them weakly
     converter._experimental_disable_per_channel_quantization_for_dense_layers = True  # see targets.py
     if target is Target.FLOAT32:
         return converter

@@ -1,4 +1,4 @@
-"""Name the cell in every picture of a folder: python classify_folder.py MODEL FOLDER"""
+"""Name the cell in every picture of a folder; python classify_folder.py MODEL FOLDER."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The main job as a script: python train_convert_prove.py DATA OUT"""
+"""The main job as a script; python train_convert_prove.py DATA OUT."""
 
 import sys
 from pathlib import Path
@@ -16,7 +16,7 @@ from convert.representative import representative_pictures
 from convert.targets import Target
 
 run = RunFolder(Path(sys.argv[2]))
-recipe = choose_recipe("field", weights="none", alpha=0.35, size=64, epochs=1)  # a minute's worth; leave it out for real
+recipe = choose_recipe("field", weights="none", alpha=0.35, size=64, epochs=1)  # a minute's worth: not for real
 spec = train(load_data(sys.argv[1]), recipe, run, report=SILENT)
 model = open_keras(run.model)
 samples = representative_pictures(run.model, model.spec, None, allow_small=False, report=SILENT)

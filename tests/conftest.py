@@ -98,3 +98,70 @@ def bce(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=timeout, check=False, **options)
 
     return run
+
+
+@pytest.fixture
+def bce_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run `bce` as the fixture `bce` does, but inside this process, which need not load TensorFlow again."""
+
+    def run(*arguments: str | Path, cwd: Path = tmp_path) -> subprocess.CompletedProcess[str]:
+        from bloodcell_edge import cli
+
+        command = ["bce", *map(str, arguments)]
+        monkeypatch.setattr(sys, "argv", command)
+        monkeypatch.chdir(cwd)
+        capfd.readouterr()  # what came before is not this command's
+        with pytest.raises(SystemExit) as leaving:
+            cli.main()
+        return subprocess.CompletedProcess(command, leaving.value.code, *capfd.readouterr())
+
+    return run
+
+
+TINY_SIZE = (64, 48)
+
+
+@pytest.fixture(scope="session")
+def tiny_flatbuffers() -> dict[str, bytes]:
+    """Real TFLite models of a few kB, untrained, without a spec: "float32" and "int8".
+
+    64 x 48 RGB 0..255 in; three probabilities out, which say how red, green and blue the picture is.
+    """
+    pytest.importorskip("tensorflow")
+    import keras
+    import numpy as np
+
+    from convert.targets import Target
+    from convert.tflite import to_tflite
+
+    net = keras.Sequential([
+        keras.Input((*TINY_SIZE, 3)),
+        keras.layers.Rescaling(1 / 127.5, -1),
+        keras.layers.Conv2D(3, 1, use_bias=False),
+        keras.layers.GlobalAveragePooling2D(),
+        keras.layers.Dense(3, activation="softmax", use_bias=False),
+    ])  # fmt: skip
+    net.set_weights([np.eye(3)[np.newaxis, np.newaxis], 2 * np.eye(3)])
+    samples = np.random.default_rng(1).integers(0, 256, (20, 1, 1, 3), np.uint8).repeat(64, 1).repeat(48, 2)
+    samples[0], samples[1] = 0, 255
+    targets = (Target.FLOAT32, Target.INT8)
+    return {target.value: to_tflite(net, target=target, representative=samples) for target in targets}
+
+
+@pytest.fixture
+def tiny_model(tiny_flatbuffers: dict[str, bytes], tmp_path: Path) -> Callable[..., Path]:
+    """Write a model file as `bce convert` would: ``tiny_model("int8", name="a.tflite", reject_threshold=0.5)``."""
+    from bloodcell_edge.image import IMAGE_VERSION
+    from bloodcell_edge.modelfile import pack
+    from bloodcell_edge.spec import ModelSpec
+
+    def write(target: str = "int8", *, name: str = "bloodcell-int8.tflite", **changes: Any) -> Path:
+        spec = ModelSpec("tiny", ("RED", "GREEN", "BLUE"), "frame", TINY_SIZE, target, IMAGE_VERSION)
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(pack(tiny_flatbuffers[target], spec.with_(**changes)))
+        return path
+
+    return write

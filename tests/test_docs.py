@@ -6,7 +6,6 @@ import re
 
 import click
 import pytest
-
 from readme_blocks import README, commands, commands_block, with_block
 
 ROOT = README.parent

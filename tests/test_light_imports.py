@@ -26,9 +26,8 @@ def device_modules() -> list[str]:
 
 def command_lines() -> list[tuple[str, ...]]:
     """() for `bce` itself, then the words of each command below it, groups and their commands included."""
-    from bloodcell_edge import cli
+    from bloodcell_edge.cli import bce
 
-    group = next(value for value in vars(cli).values() if isinstance(value, click.Group))
     found: list[tuple[str, ...]] = []
 
     def walk(command: click.Command, words: tuple[str, ...]) -> None:
@@ -37,7 +36,7 @@ def command_lines() -> list[tuple[str, ...]]:
             for name in command.list_commands(click.Context(command)):
                 walk(command.get_command(click.Context(command), name), (*words, name))
 
-    walk(group, ())
+    walk(bce, ())
     return found
 
 

@@ -37,12 +37,15 @@ def audit(path: Path, group_by: Path | None, labels: tuple[str, ...] | None, as_
     from ..training.audit import audit as run_audit
 
     dataset = load_data(path, labels=labels or LABELS, group_by=group_by)
-    with Terminal().bar("find photographs") as progress:
+    terminal = Terminal()
+    with terminal.bar("find photographs") as progress:
         found = run_audit(dataset, progress=progress)
+    if dataset.skipped:
+        terminal.say(f"skipped: {dataset.skipped} hidden files and files that are no pictures by their names")
     if as_json:
         echo_json(found.as_json())
     else:
-        click.echo(summary(found))
+        click.echo(summary(found, dataset.labels))
     if found.leaks:
         message = (
             f"{path}: {found.leaks} pictures have a copy of their photograph on the other side of the split; "
@@ -51,9 +54,12 @@ def audit(path: Path, group_by: Path | None, labels: tuple[str, ...] | None, as_
         raise GateFailure(message)
 
 
-def summary(found: AuditReport) -> str:
-    """Counts as a table, then what was found, a line a kind."""
-    rows = [(label, str(count), str(found.photographs_by_label[label])) for label, count in found.by_label.items()]
+def summary(found: AuditReport, labels: Sequence[str]) -> str:
+    """Counts as a table, then what was found, a line a kind; classes outside `labels` are said to be none of these."""
+    rows = [
+        (label if label in labels else f"{label} (none of these)", str(count), str(found.photographs_by_label[label]))
+        for label, count in found.by_label.items()
+    ]
     rows.append(("together", str(found.n), str(len(set(found.group_of.values())))))
     lines = [table(("class", "pictures", "photographs"), rows), ""]
     lines += [f"unreadable: {one.error}" for one in found.unreadable]

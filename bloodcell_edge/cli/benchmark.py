@@ -15,11 +15,17 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("models", metavar="[MODEL...]", nargs=-1)
-@click.option("--threads", default="1", metavar="N,...", help="Cores for one invoke, several to compare.")
+@click.option(
+    "--threads",
+    default="1",
+    callback=lambda _, __, value: parse_threads(value),
+    metavar="N,...",
+    help="Cores for one invoke, several to compare.",
+)
 @click.option("--data", type=PATH, metavar="DATA", help="Picture files to time with.  [default: drawn ones]")
 @click.option("--runs", type=click.IntRange(1), default=200, help="Timed rounds of each file and thread count.")
 @json_option
-def benchmark(models: tuple[str, ...], threads: str, data: Path | None, runs: int, as_json: bool) -> None:
+def benchmark(models: tuple[str, ...], threads: list[int], data: Path | None, runs: int, as_json: bool) -> None:
     """Latency of decode, resize and invoke on this machine.
 
     \b
@@ -37,7 +43,7 @@ def benchmark(models: tuple[str, ...], threads: str, data: Path | None, runs: in
     paths = [say_choice(choose_model(model)) for model in models or (None,)]
     with tempfile.TemporaryDirectory() as folder:
         pictures = default_pictures(Path(folder)) if data is None else picture_files([data])
-        found = run_benchmark(paths, pictures, threads=parse_threads(threads), runs=runs, report=Terminal())
+        found = run_benchmark(paths, pictures, threads=threads, runs=runs, report=Terminal())
     if as_json:
         echo_json(found.as_json())
     else:
@@ -48,15 +54,15 @@ def parse_threads(text: str) -> list[int]:
     """Thread counts of a comma-separated list."""
     counts = [int(part) for part in text.split(",") if part.strip().isdecimal() and int(part) > 0]
     if not counts or len(counts) != len(text.split(",")):
-        message = f"--threads: expected numbers such as 1,2, found {text!r}"
-        raise click.UsageError(message)
+        message = f"expected numbers such as 1,2, found {text!r}"
+        raise click.BadParameter(message)
     return counts
 
 
 def summary(found: BenchmarkReport) -> str:
     """A table of what counts, and the machine."""
     values = found.as_json()
-    head = ("file", "threads", "decode", "resize", "invoke p50", "p95", "end to end p50", "p95", "images/s", "MB", "valid")
+    head = ("file", "threads", "decode", "resize", "invoke p50", "p95", "whole p50", "p95", "images/s", "MB", "valid")
     rows = [
         (
             one["file"],

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from .options import PATH, json_option, say_choice
+from .options import PATH, force_option, json_option, say_choice
 
 
 @click.command()
@@ -15,8 +15,11 @@ from .options import PATH, json_option, say_choice
 @click.option("--model", help="A .tflite, a run folder, or a shipped model.  [default: shipped, else runs/latest]")
 @click.option("--threads", type=click.IntRange(1), default=1, help="Cores for one picture.")
 @click.option("--csv", "csv_file", type=PATH, metavar="FILE", help="Write the answers to a CSV file.")
+@force_option
 @json_option
-def classify(paths: tuple[Path, ...], model: str | None, threads: int, csv_file: Path | None, as_json: bool) -> None:
+def classify(
+    paths: tuple[Path, ...], model: str | None, threads: int, csv_file: Path | None, force: bool, as_json: bool
+) -> None:
     """Name the cell in each picture, with the interpreter alone.
 
     Folders are walked. A file that cannot be read is a line with its error; the rest go on, and the exit code is 1.
@@ -30,8 +33,11 @@ def classify(paths: tuple[Path, ...], model: str | None, threads: int, csv_file:
     from ..answers import CsvSink, JsonSink, Sinks, TableSink, classify_paths
     from ..classifier import Classifier
     from ..errors import PictureError
+    from ..files import refuse_existing
     from ..runs import choose_model
 
+    if csv_file is not None:
+        refuse_existing(csv_file, force=force)
     classifier = Classifier.open(say_choice(choose_model(model)), threads=threads)
     sinks: Sinks = [JsonSink(sys.stdout) if as_json else TableSink(sys.stdout)]
     if csv_file is not None:

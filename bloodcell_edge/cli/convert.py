@@ -40,16 +40,22 @@ def convert(
       bce convert
       bce convert runs/latest --int8 --out device/
     """
+    from ..runs import choose_model
+
+    path = say_choice(choose_model(model, prefer="model.keras"))  # before TensorFlow takes its seconds
+
     from convert.export import convert_files
     from convert.representative import representative_pictures
     from convert.targets import Target
 
-    from ..runs import choose_model
+    from ..errors import SpecError
     from ..training.kerasmodel import open_keras
 
     targets = [target for target in Target if wanted[target.value]] or [Target.INT8, Target.FLOAT16]
-    path = say_choice(choose_model(model, prefer="model.keras"))
     keras_model = open_keras(path, labels=labels, view=view)
+    if labels not in (None, keras_model.spec.labels):
+        message = f"{path}: --labels {','.join(labels)}, but its spec.json says {','.join(keras_model.spec.labels)}"
+        raise SpecError(message)
     report = Terminal()
     samples = (
         representative_pictures(path, keras_model.spec, representative, allow_small=allow_small, report=report)

@@ -11,7 +11,9 @@ from .options import PATH, Terminal, force_option, group_by_option
 
 @click.command()
 @click.option("--data", type=PATH, metavar="DATA", help="Labelled pictures.  [default: 2,000 drawn ones]")
-@click.option("--weights", metavar="imagenet|none|FILE", help="What to start from.  [default: none for drawn, imagenet]")
+@click.option(
+    "--weights", metavar="imagenet|none|FILE", help="What to start from.  [default: none for drawn, imagenet]"
+)
 @click.option("--out", type=PATH, default=Path("bce-demo"), help="Folder for all that is made.")
 @group_by_option
 @force_option

@@ -65,7 +65,9 @@ class Demo:
         from ..smear import LABELS, draw_folder
 
         folder = self.out / "pictures"
-        self._say(f"draw {PER_CLASS * len(LABELS)} smear fields (drawn pictures: no figure below says anything of blood)")
+        self._say(
+            f"draw {PER_CLASS * len(LABELS)} smear fields (drawn pictures: no figure below says anything of blood)"
+        )
         shutil.rmtree(folder, ignore_errors=True)
         with self.terminal.bar("draw") as progress:
             draw_folder(folder, per_class=PER_CLASS, seed=DRAWN_SEED, progress=progress)
@@ -80,7 +82,7 @@ class Demo:
         dataset = load_data(folder, group_by=self.group_by)
         with self.terminal.bar("find photographs") as progress:
             found = audit(dataset, progress=progress)
-        click.echo(summary(found))
+        click.echo(summary(found, dataset.labels))
         grouped = [
             replace(picture, group=str(found.group_of[picture.file]))
             for picture in dataset.pictures

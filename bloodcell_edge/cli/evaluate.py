@@ -55,6 +55,8 @@ def evaluate(
         f"loss {found.loss or 0:.3f}, ECE {percent(found.calibration.ece)}; "
         f"{len(answers.seen)} left out as seen in training"
     )
+    if answers.unknown["n"]:
+        click.echo(f"none of these: n = {answers.unknown['n']}, {answers.unknown['rejected']} of them rejected")
     head = ("class", "n", "precision", "recall", "f1", "specificity")
     rows = [
         (label, str(one.n), percent(one.precision), percent(one.recall), percent(one.f1), percent(one.specificity))

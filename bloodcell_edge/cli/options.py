@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,11 +64,10 @@ class Terminal:
     @contextmanager
     def bar(self, title: str) -> Iterator[Progress]:
         """A bar on a terminal, nothing elsewhere."""
-        stream = click.get_text_stream("stderr")
-        if not stream.isatty():
-            yield lambda done, total: None
+        if not sys.stderr.isatty():
+            yield lambda *_: None
             return
-        with click.progressbar(length=1, label=title, file=stream, show_pos=True) as bar:
+        with click.progressbar(length=1, label=title, file=sys.stderr, show_pos=True) as bar:
 
             def move(done: int, total: int) -> None:
                 bar.length = total

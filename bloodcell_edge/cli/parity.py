@@ -45,13 +45,14 @@ def parity(
       bce parity
       bce parity runs/latest bloodcell-int8.tflite --data DATA
     """
-    from convert.parity import Limits
-    from convert.proof import prove
-
     from ..errors import GateFailure
     from ..runs import choose_model
 
-    path = say_choice(choose_model(reference, prefer="model.keras"))
+    path = say_choice(choose_model(reference, prefer="model.keras"))  # before TensorFlow takes its seconds
+
+    from convert.parity import Limits
+    from convert.proof import prove
+
     limits = Limits(max_drop, max_recall_drop, min_agreement, allow_small)
     terminal = Terminal()
     found = prove(path, candidates, data, limits=limits, report=terminal)

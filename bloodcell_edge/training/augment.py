@@ -21,7 +21,8 @@ _STAINS = np.array([[0.644211, 0.716556, 0.266844], [0.092789, 0.954111, 0.28311
 """Optical density of haematoxylin, eosin and a residual in R, G, B (Ruifrok and Johnston 2001, Anal Quant Cytol Histol
 23:291-299, haematoxylin-eosin vectors; azure and eosin of a Romanowsky stain lie close to the first two)."""
 
-_TO_DENSITY = np.float32(-np.log(np.maximum(np.arange(256), 1) / 255.0))
+_TO_DENSITY = -np.log((np.arange(256) + 1) / 256.0).astype(np.float32)
+"""Optical density of each grey level; one is added, so that black has one too and comes back as black."""
 
 
 def augment(image: Image, how: Augmentation, *, aspect: float, rng: np.random.Generator) -> Image:
@@ -51,8 +52,8 @@ def _geometry(image: Image, how: Augmentation, aspect: float, rng: np.random.Gen
     offset = centre - linear @ centre + rng.uniform(-how.shift, how.shift, 2) * size
     matrix = np.column_stack([linear, offset])
     # mirrored edges: black wedges are what no microscope shows
-    moved: Image = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-    return moved
+    moved = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    return np.asarray(moved, np.uint8)
 
 
 def _colour(image: Image, how: Augmentation, rng: np.random.Generator) -> Image:
@@ -61,14 +62,12 @@ def _colour(image: Image, how: Augmentation, rng: np.random.Generator) -> Image:
     white = rng.uniform(-how.white, how.white, 3)
     mixed = np.linalg.inv(_STAINS) @ np.diag(stain) @ _STAINS
     density = cv2.transform(cv2.LUT(image, _TO_DENSITY), np.column_stack([mixed.T, -white]).astype(np.float32))
-    pixels = cv2.exp(-density) * np.float32(255.0)
+    pixels = cv2.exp(-density) * np.float32(256.0) - np.float32(1.0)
     contrast = 1.0 + rng.uniform(-how.contrast, how.contrast)
     brightness = 1.0 + rng.uniform(-how.brightness, how.brightness)
     mean = float(pixels.mean())
-    changed: Image = cv2.convertScaleAbs(
-        np.maximum((pixels - mean) * np.float32(contrast) + np.float32(mean), 0), alpha=brightness
-    )
-    return changed
+    stretched = (pixels - mean) * np.float32(contrast) + np.float32(mean)
+    return np.asarray(cv2.convertScaleAbs(np.maximum(stretched, 0), alpha=brightness), np.uint8)
 
 
 def augment_batch(

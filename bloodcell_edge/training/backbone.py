@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import os
 import re
+import sys
+import warnings
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,12 +37,14 @@ class Backbone:
         scaling: "-1..1", "caffe", or "inside" where the family scales by itself.
         widths: alphas that exist with ImageNet weights; empty where the width is fixed.
         blocks: what the names of a block's layers begin with.
+        smallest: input side in pixels that keras.applications takes.
     """
 
     build: Callable[..., Any]
     scaling: str
     widths: tuple[float, ...]
     blocks: str
+    smallest: int = 32
 
 
 _apps = keras.applications
@@ -50,7 +55,7 @@ BACKBONES = {
     "mobilenet_v3_small": Backbone(_apps.MobileNetV3Small, "inside", (0.75, 1.0), r"(expanded_conv(_\d+)?)_[a-z]"),
     "mobilenet_v3_large": Backbone(_apps.MobileNetV3Large, "inside", (0.75, 1.0), r"(expanded_conv(_\d+)?)_[a-z]"),
     "efficientnet_v2_b0": Backbone(_apps.EfficientNetV2B0, "inside", (), r"(block\d+[a-z])_"),
-    "xception": Backbone(_apps.Xception, "-1..1", (), r"(block\d+)_"),
+    "xception": Backbone(_apps.Xception, "-1..1", (), r"(block\d+)_", smallest=71),
     "resnet50": Backbone(_apps.ResNet50, "caffe", (), r"(conv\d_block\d+)_"),
 }
 
@@ -80,8 +85,8 @@ def build_model(recipe: Recipe, labels: int) -> tuple[keras.Model, keras.Model, 
         probabilities; `features` is its part up to the pooling, `head` the rest; all three share their weights.
 
     Raises:
-        DataError: no such backbone or width.
-        DownloadError: the ImageNet weights cannot be fetched.
+        DataError: no such backbone, width or size.
+        DownloadError: the ImageNet weights cannot be fetched or read.
         MissingFile, DataError: a weights file is not there or does not fit.
     """
     family = choose_backbone(recipe.backbone)
@@ -109,6 +114,9 @@ def _scaled(entry: Any, family: Backbone) -> Any:
 
 
 def _build_base(family: Backbone, recipe: Recipe, scaled: Any) -> Any:
+    if recipe.size < family.smallest:
+        message = f"{recipe.backbone}: expected --size {family.smallest} or more, found {recipe.size}"
+        raise DataError(message)
     arguments: dict[str, Any] = {"include_top": False}
     if family.widths:
         arguments["alpha"] = recipe.alpha
@@ -135,29 +143,43 @@ def _pretrained(family: Backbone, recipe: Recipe, arguments: dict[str, Any]) -> 
         raise MissingFile(message)
     base = family.build(weights=None, **arguments)
     try:
-        base.load_weights(path)
-    except (ValueError, OSError, KeyError) as error:
-        first = str(error).splitlines()[0]
-        message = f"{path}: does not fit {recipe.backbone} without its top ({first}); check --backbone and --alpha"
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # Keras only warns of layers that it leaves as they are
+            base.load_weights(path)
+    except (ValueError, OSError, KeyError, UserWarning) as error:
+        message = (
+            f"{path}: does not fit {recipe.backbone} without its top ({_first_line(error)}); "
+            "check --backbone and --alpha"
+        )
         raise DataError(message) from error
     return base
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _imagenet(family: Backbone, recipe: Recipe, arguments: dict[str, Any]) -> Any:
     if family.widths and recipe.alpha not in family.widths:
         message = f"{recipe.backbone}: ImageNet weights exist for --alpha {family.widths}, found {recipe.alpha}"
         raise DataError(message)
+    models = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models"
     try:
-        return family.build(weights="imagenet", **arguments)
-    except Exception as error:
+        with redirect_stdout(sys.stderr):  # Keras draws the download's progress on stdout, which is for answers
+            return family.build(weights="imagenet", **arguments)
+    except Exception as error:  # Keras raises a bare one where a download fails, and names the address
         url = next((word.rstrip(":") for word in str(error).split() if word.startswith("http")), None)
-        if url is None:  # keras raises a bare Exception where a download fails, and names the address
-            raise
-        target = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models" / url.rsplit("/", 1)[-1]
-        message = (
-            f"ImageNet weights of {recipe.backbone} cannot be downloaded from {url}. Fetch that file where there is "
-            f"a network and put it at {target}; or give --weights FILE, or --weights none"
-        )
+        if url is None:
+            message = (
+                f"ImageNet weights of {recipe.backbone} cannot be read ({_first_line(error)}). Delete what is left of "
+                f"them in {models} and try again; or give --weights FILE, or --weights none"
+            )
+        else:
+            message = (
+                f"ImageNet weights of {recipe.backbone} cannot be downloaded from {url}. Fetch that file where there "
+                f"is a network and put it at {models / url.rsplit('/', 1)[-1]}; or give --weights FILE, or --weights "
+                "none"
+            )
         raise DownloadError(message) from error
 
 
@@ -186,25 +208,23 @@ def _use_short_momentum(model: keras.Model) -> None:
 
 
 def blocks(model: keras.Model, backbone: str) -> list[list[keras.layers.Layer]]:
-    """The backbone's layers with weights, cut into blocks from first to last; what stands between is its own block.
+    """The backbone's layers with weights, cut into blocks from first to last; stem and top are blocks too.
 
     Args:
         model: of `build_model`.
         backbone: a key of `BACKBONES`.
     """
     pattern = re.compile(choose_backbone(backbone).blocks)
-    found: list[list[keras.layers.Layer]] = []
-    last = object()
-    for layer in model.layers:
-        if layer.name in ("hidden", "logits", "to_bgr") or not layer.weights:
-            continue
-        match = pattern.match(layer.name)
-        block = match[1] if match else "between"
-        if block != last:
-            found.append([])
-            last = block
-        found[-1].append(layer)
-    return found
+    layers = [layer for layer in model.layers if layer.weights and layer.name not in ("hidden", "logits", "to_bgr")]
+    names = [match and match[1] for match in map(pattern.match, (layer.name for layer in layers))]
+    last = max(place for place, name in enumerate(names) if name)
+    found: dict[str, list[keras.layers.Layer]] = {}
+    block = "stem"
+    for place, (layer, name) in enumerate(zip(layers, names, strict=True)):
+        # Xception's shortcuts have no block in their names; they stand behind the layers they bridge
+        block = "top" if place > last else name or block
+        found.setdefault(block, []).append(layer)
+    return list(found.values())
 
 
 def set_trainable(model: keras.Model, backbone: str, count: int, *, norm: bool) -> int:

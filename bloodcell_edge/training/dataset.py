@@ -105,30 +105,55 @@ def take_out(labels: Sequence[str], groups: Sequence[str], share: float, *, seed
         bool, shape (n,): True for pictures of the chosen groups.
 
     Raises:
-        DataError: a class has fewer than two groups.
+        DataError: a class has fewer than two groups of its own.
     """
-    votes: dict[str, Counter[str]] = defaultdict(Counter)
-    for label, group in zip(labels, groups, strict=True):
-        votes[group][label] += 1
-    by_label: dict[str, list[str]] = defaultdict(list)
-    for group in sorted(votes):
-        by_label[max(sorted(votes[group]), key=lambda label: votes[group][label])].append(group)
+    by_label = _groups_by_label(labels, groups)
+    _refuse_few(by_label, needed=2, why="to hold one back")
     rng = np.random.default_rng(seed)
     chosen: set[str] = set()
-    for label in sorted(set(labels)):
-        candidates = by_label[label]
-        if len(candidates) < 2:
-            message = f"{label}: all its pictures show one photograph; at least 2 are needed to hold one back"
-            raise DataError(message)
+    for candidates in by_label.values():
         count = min(max(round(share * len(candidates)), 1), len(candidates) - 1)
-        chosen.update(rng.permutation(np.array(candidates))[:count].tolist())
+        chosen.update(candidates[place] for place in rng.permutation(len(candidates))[:count])
     return np.array([group in chosen for group in groups])
 
 
+def _groups_by_label(labels: Sequence[str], groups: Sequence[str]) -> dict[str, list[str]]:
+    """Every label's groups, both sorted; a group with two labels is the commoner one's, at equal counts the first's."""
+    votes: dict[str, Counter[str]] = defaultdict(Counter)
+    for label, group in zip(labels, groups, strict=True):
+        votes[group][label] += 1
+    by_label: dict[str, list[str]] = {label: [] for label in sorted(set(labels))}
+    for group in sorted(votes):
+        by_label[max(sorted(votes[group]), key=votes[group].__getitem__)].append(group)
+    return by_label
+
+
+def _refuse_few(by_label: dict[str, list[str]], *, needed: int, why: str) -> None:
+    """DataError where a class has too few photographs to be on every side."""
+    for label, groups in by_label.items():
+        if len(groups) < needed:
+            message = (
+                f"{label}: expected at least {needed} photographs, {why}, found {len(groups)} (however many pictures "
+                "show it); add pictures of others, or leave the class out with --labels"
+            )
+            raise DataError(message)
+
+
+def group_names(pictures: Sequence[Picture]) -> list[str]:
+    """What may not be split, one name a picture; a picture without a group stands for itself alone."""
+    return [picture.group or f"\0{picture.file}" for picture in pictures]
+
+
 def split_pictures(pictures: Sequence[Picture], recipe: Recipe) -> list[str]:
-    """The side of each picture: held back for figures, validation for early stopping, the rest for training."""
-    labels = [picture.label or "" for picture in pictures]
-    groups = [picture.group or "" for picture in pictures]
+    """The side of each picture: held back for figures, validation for early stopping, the rest for training.
+
+    Raises:
+        DataError: a class has too few photographs to be on every side.
+    """
+    labels, groups = [picture.label or "" for picture in pictures], group_names(pictures)
+    if recipe.validation:
+        why = "to train on one, stop by one and hold one back"
+        _refuse_few(_groups_by_label(labels, groups), needed=3, why=why)
     held_back = take_out(labels, groups, recipe.held_back, seed=recipe.seed)
     sides = np.where(held_back, HELD_BACK, TRAIN).astype(object)
     rest = np.flatnonzero(~held_back)
@@ -141,13 +166,17 @@ def split_pictures(pictures: Sequence[Picture], recipe: Recipe) -> list[str]:
 def leaky_split(pictures: Sequence[Picture], share: float = 0.2) -> list[str]:
     """The original project's split: the first fifth of each class's sorted files validates, the rest trains.
 
-    It cuts photographs apart; a figure from it may only stand under a name that says leaky.
+    The fifth is rounded down, as Keras's ImageDataGenerator does, but is one file at least. Photographs are cut apart:
+    a figure from this split may only stand under a name that says leaky.
     """
-    files: dict[str, list[str]] = defaultdict(list)
-    for picture in pictures:
-        files[picture.label or ""].append(picture.file)
-    validation = {file for names in files.values() for file in sorted(names)[: round(share * len(names))]}
-    return [VALIDATION if picture.file in validation else TRAIN for picture in pictures]
+    places: dict[str | None, list[int]] = defaultdict(list)
+    for place, picture in enumerate(pictures):
+        places[picture.label].append(place)
+    sides = [TRAIN] * len(pictures)
+    for own in places.values():
+        for place in sorted(own, key=lambda place: pictures[place].file)[: max(int(share * len(own)), 1)]:
+            sides[place] = VALIDATION
+    return sides
 
 
 def members(pictures: Sequence[Picture], recipe: Recipe) -> list[Member]:
@@ -193,15 +222,13 @@ def load_split(path: Path) -> list[Member]:
 
 def photographs_by_label(pictures: Sequence[Picture]) -> dict[str, int]:
     """How many photographs, not only how many pictures, each class has."""
-    groups: dict[str, set[str]] = defaultdict(set)
-    for number, picture in enumerate(pictures):
-        groups[picture.label or ""].add(picture.group or f"picture {number}")
-    return {label: len(found) for label, found in sorted(groups.items())}
+    pairs = {(picture.label or "", group) for picture, group in zip(pictures, group_names(pictures), strict=True)}
+    return dict(sorted(Counter(label for label, _ in pairs).items()))
 
 
 def balanced_weights(pictures: Sequence[Picture]) -> NDArray[np.float64]:
     """Chance of each picture to be drawn: classes equal, photographs equal within a class. Sums to 1; shape (n,)."""
-    pairs = [(picture.label, picture.group) for picture in pictures]
+    pairs = [(picture.label, group) for picture, group in zip(pictures, group_names(pictures), strict=True)]
     copies, photographs = Counter(pairs), Counter(label for label, _ in set(pairs))
     weights = np.array([1.0 / (copies[pair] * photographs[pair[0]]) for pair in pairs])
     normal: NDArray[np.float64] = weights / weights.sum()

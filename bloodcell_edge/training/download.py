@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from ..errors import DownloadError, RuntimeMissing
@@ -34,8 +36,9 @@ def fetch_kaggle(out: Path, *, force: bool = False) -> Path:
         message = 'kagglehub is not installed; pip install "bloodcell-edge[train]"'
         raise RuntimeMissing(message) from error
     try:
-        cached = Path(kagglehub.dataset_download(KAGGLE_SET))
-    except Exception as error:  # noqa: BLE001  # whatever requests, urllib3 and kagglehub raise
+        with redirect_stdout(sys.stderr):  # kagglehub may speak on stdout, which is for answers
+            cached = Path(kagglehub.dataset_download(KAGGLE_SET))
+    except Exception as error:  # whatever requests, urllib3 and kagglehub raise
         reason = f"{type(error).__name__}: {str(error).splitlines()[0][:160] if str(error) else 'no reason given'}"
         message = (
             f"{KAGGLE_SET} cannot be fetched ({reason}). Download it where there is a network, unpack it into {out}, "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 HISTORY_COLUMNS = (
     "stage", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds",
 )  # fmt: skip
+"""Of history.csv. val_ is what `Stage.validate` gives, learning_rate what the epoch ends with."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class Stage:
 class Checkpoint:
     """What is needed to go on: variables of network and optimizer, where we are, the best weights so far.
 
+    Variables are known by their place: the names of some depend on what else the process has built.
+
     Attributes:
         path: one .npz; written beside and renamed, so that there is always a whole one.
         history: rows as in `HISTORY_COLUMNS`.
@@ -62,7 +66,7 @@ class Checkpoint:
     history: list[dict[str, Any]] = field(default_factory=list)
     stage: int = 0
     epoch: int = 0
-    best: dict[str, NDArray[Any]] = field(default_factory=dict)
+    best: list[NDArray[Any]] = field(default_factory=list)
     _optimizer: list[NDArray[Any]] = field(default_factory=list)
 
     @classmethod
@@ -73,37 +77,35 @@ class Checkpoint:
         with np.load(path) as stored:
             arrays = {name: stored[name] for name in stored.files}
         meta = json.loads(str(arrays.pop("meta")))
-        weights = {name[6:]: value for name, value in arrays.items() if name.startswith("model/")}
-        _restore(model, weights)
-        best = {name[5:]: value for name, value in arrays.items() if name.startswith("best/")}
-        optimizer = [arrays[f"optimizer/{i}"] for i in range(meta["optimizer"])]
-        return cls(path, meta["history"], meta["stage"], meta["epoch"], best, optimizer)
+        lists = {kind: [arrays[f"{kind}/{i}"] for i in range(count)] for kind, count in meta["lists"].items()}
+        _restore(model, lists["model"])
+        return cls(path, meta["history"], meta["stage"], meta["epoch"], lists["best"], lists["optimizer"])
 
     def save(self, model: Any, optimizer: Any | None) -> None:
         """Write everything down."""
-        arrays = {f"model/{name}": value for name, value in _variables(model).items()}
-        arrays |= {f"best/{name}": value for name, value in self.best.items()}
-        steps = [] if optimizer is None else [np.asarray(variable) for variable in optimizer.variables]
-        arrays |= {f"optimizer/{i}": value for i, value in enumerate(steps)}
-        meta = {"history": self.history, "stage": self.stage, "epoch": self.epoch, "optimizer": len(steps)}
+        steps = [] if optimizer is None else _values(optimizer)
+        lists = {"model": _values(model), "best": self.best, "optimizer": steps}
+        arrays: dict[str, Any] = {f"{kind}/{i}": value for kind in lists for i, value in enumerate(lists[kind])}
+        counts = {kind: len(values) for kind, values in lists.items()}
+        meta = {"history": self.history, "stage": self.stage, "epoch": self.epoch, "lists": counts}
         arrays["meta"] = np.array(json.dumps(meta))
         with beside(self.path) as temporary, temporary.open("wb") as stream:
             np.savez(stream, **arrays)
 
     def resume_optimizer(self, optimizer: Any) -> None:
         """Put an optimizer where it was."""
-        for variable, value in zip(optimizer.variables, self._optimizer, strict=True):
-            variable.assign(value)
+        _restore(optimizer, self._optimizer)
         self._optimizer = []
 
 
-def _variables(model: Any) -> dict[str, NDArray[Any]]:
-    return {variable.path: np.asarray(variable) for variable in model.variables}
+def _values(owner: Any) -> list[NDArray[Any]]:
+    """Copies of all variables of a model or an optimizer, the state of its random numbers included."""
+    return [np.array(keras.ops.convert_to_numpy(variable)) for variable in owner.variables]
 
 
-def _restore(model: Any, values: dict[str, NDArray[Any]]) -> None:
-    for variable in model.variables:
-        variable.assign(values[variable.path])
+def _restore(owner: Any, values: list[NDArray[Any]]) -> None:
+    for variable, value in zip(owner.variables, values, strict=True):
+        variable.assign(value)
 
 
 def run_stage(
@@ -127,17 +129,18 @@ def run_stage(
         checkpoint.resume_optimizer(net.optimizer)
     rows = [row for row in checkpoint.history if row["stage"] == stage.name]
     while checkpoint.epoch < stage.epochs and not _is_stuck(rows, stage.patience):
+        lowest = min((row["val_loss"] for row in rows), default=math.inf)
         row = _one_epoch(stage, net, checkpoint.epoch, report)
         rows.append(row)
         checkpoint.history.append(row)
         checkpoint.epoch += 1
-        if stage.patience is not None and row["val_loss"] <= min(earlier["val_loss"] for earlier in rows):
-            checkpoint.best = _variables(model)
+        if stage.patience is not None and row["val_loss"] < lowest:
+            checkpoint.best = _values(model)
         checkpoint.save(model, net.optimizer)
         save_history(history, checkpoint.history)
     if checkpoint.best:
         _restore(model, checkpoint.best)
-    checkpoint.stage, checkpoint.epoch, checkpoint.best = number + 1, 0, {}
+    checkpoint.stage, checkpoint.epoch, checkpoint.best = number + 1, 0, []
     checkpoint.save(model, None)
 
 
@@ -145,8 +148,8 @@ def _one_epoch(stage: Stage, net: Any, epoch: int, report: Reporter) -> dict[str
     start = time.perf_counter()
     title = f"{stage.name} {epoch + 1}/{stage.epochs}"
     with report.bar(title) as progress:
-        callback = keras.callbacks.LambdaCallback(
-            on_train_batch_end=lambda batch, logs: progress(batch + 1, callback.params["steps"])
+        callback: Any = keras.callbacks.LambdaCallback(
+            on_train_batch_end=lambda batch, **_: progress(batch + 1, callback.params["steps"])
         )
         fitted = net.fit(**stage.batches(epoch), epochs=1, verbose=0, callbacks=[callback]).history
     loss, accuracy = stage.validate()

@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,8 +25,9 @@ from ..reporting import Reporter
 from ..runs import RunFolder
 from ..seen import collect
 from ..spec import ModelSpec, save_spec
-from .audit import PhotographIndex, find_groups
+from .audit import PhotographIndex, audit
 from .augment import augment_batch
+from .backbone import blocks as backbone_blocks
 from .backbone import build_model, set_trainable
 from .dataset import (
     HELD_BACK,
@@ -37,6 +38,7 @@ from .dataset import (
     as_tensor_dataset,
     balanced_weights,
     epoch_order,
+    group_names,
     load_split,
     members,
     photographs_by_label,
@@ -57,6 +59,8 @@ if TYPE_CHECKING:
 LEAKY = "leaky"
 """Name of the stage, and prefix of every figure, that stands on a split which cuts photographs apart."""
 
+_UNREADABLE = "unreadable.json"  # beside the split: a run that goes on reads only what could be read
+
 
 @dataclass(frozen=True)
 class _Run:
@@ -69,6 +73,7 @@ class _Run:
     model: Any
     features: Any
     head: Any
+    initial: tuple[NDArray[np.float32], ...]
     folder: RunFolder
     report: Reporter
 
@@ -96,7 +101,7 @@ def train(dataset: Dataset, recipe: Recipe, run: RunFolder, *, drawn: bool = Fal
     """Train a model and fill a run folder; an interrupted run of the same recipe and data goes on.
 
     Args:
-        dataset: labelled pictures; those without a group are grouped by photograph first.
+        dataset: labelled pictures; where some have no group they are grouped by photograph first.
         recipe: how.
         run: the folder to fill.
         drawn: the pictures are drawn, so that every figure must say so.
@@ -106,73 +111,105 @@ def train(dataset: Dataset, recipe: Recipe, run: RunFolder, *, drawn: bool = Fal
         The spec of the trained model, as in the folder.
 
     Raises:
-        DataError: labels without pictures, or too few photographs to hold some back.
-        OutputExists: the folder holds a finished run, or one of another recipe.
+        DataError: a recipe that cannot be built, labels without pictures, too few photographs to hold some back, or
+            pictures that changed while the run was interrupted.
+        OutputExists: the folder holds a finished run, or one of another recipe or data.
     """
     start = time.perf_counter()
-    _enter(run, recipe, dataset)
+    _refuse(run, recipe, dataset)
+    keras.utils.set_random_seed(recipe.seed)
+    model, features, head = build_model(recipe, len(dataset.labels))  # before the long work: it may fail
+    initial = tuple(model.get_weights())  # before a checkpoint puts others in their place
     rows, prepared = _split_and_prepare(dataset, recipe, run, report)
     _say_counts(rows, report)
-    keras.utils.set_random_seed(recipe.seed)
-    model, features, head = build_model(recipe, len(dataset.labels))
-    state = _Run(recipe, dataset.labels, tuple(rows), prepared, model, features, head, run, report)
+    state = _Run(recipe, dataset.labels, tuple(rows), prepared, model, features, head, initial, run, report)
     checkpoint = Checkpoint.load(run.state / "checkpoint.npz", model)
+    earlier = sum(row["seconds"] for row in checkpoint.history)
     for number, stage in enumerate(_stages(state)):
         run_stage(number, stage, model, checkpoint, history=run.history, report=report)
     save_history(run.history, checkpoint.history)
-    spec = _finish(state, checkpoint.history, drawn=drawn, seconds=time.perf_counter() - start)
+    spec = _finish(state, checkpoint.history, drawn=drawn, seconds=earlier + time.perf_counter() - start)
     shutil.rmtree(run.state, ignore_errors=True)
     return spec
 
 
-def _enter(run: RunFolder, recipe: Recipe, dataset: Dataset) -> None:
-    """Make the folder, or go on in it where it is an unfinished run of the same recipe and data."""
-    empty = [label for label, count in dataset.by_label().items() if not count]
+def _refuse(run: RunFolder, recipe: Recipe, dataset: Dataset) -> None:
+    """Raise where a label has no picture, or the folder holds something else than this run, unfinished."""
+    _refuse_empty(dataset.root, dataset.by_label())
+    if run.metrics.is_file():
+        message = f"{run.path}: holds a finished run; give another --name, or --force to train it again"
+        raise OutputExists(message)
+    if run.config.is_file() and not is_unfinished(run, run_config(recipe, dataset)):
+        message = f"{run.path}: holds an unfinished run of another recipe or data; give another --name, or --force"
+        raise OutputExists(message)
+
+
+def _refuse_empty(root: Path, counts: Mapping[str, int]) -> None:
+    empty = [label for label, count in counts.items() if not count]
     if empty:
-        message = f"{dataset.root}: no picture of {', '.join(empty)}; add some, or name fewer classes with --labels"
+        message = (
+            f"{root}: no readable picture of {', '.join(empty)}; add some, or name the classes that are there with "
+            "--labels"
+        )
         raise DataError(message)
-    config = run_config(recipe, dataset)
-    if run.config.is_file():
-        if run.metrics.is_file():
-            message = f"{run.path}: holds a finished run; give another --name, or --force to train it again"
-            raise OutputExists(message)
-        if not is_unfinished(run, config):
-            message = f"{run.path}: holds an unfinished run of another recipe or data; give another --name, or --force"
-            raise OutputExists(message)
-    write_json(run.config, config)
 
 
 def _split_and_prepare(
     dataset: Dataset, recipe: Recipe, run: RunFolder, report: Reporter
 ) -> tuple[list[Member], Prepared]:
-    """Decode everything, group it by photograph and split it, or read the split of the run that goes on."""
-    if run.split.is_file():
-        rows = load_split(run.split)
-        report.say(f"{run.path}: going on with the split of {len(rows)} pictures that is there")
-        with report.bar("read") as progress:
-            return rows, prepare_pictures([row.picture for row in rows], recipe.size, progress=progress)
+    """Decode everything, group it by photograph and split it, or read the split of the run that goes on.
+
+    Nothing is written before all of that is done, so that a command that failed can be given again, changed.
+    """
+    if run.config.is_file() and run.split.is_file():
+        return _resume(run, recipe, report)
+    if dataset.unknown:
+        report.say(f"left out as none of these: {_listed(count_by_label(dataset.unknown))}")
+    if dataset.skipped:
+        report.say(f"skipped: {dataset.skipped} hidden files or files that are no pictures")
     with report.bar("read") as progress:
         prepared = prepare_pictures(dataset.pictures, recipe.size, progress=progress)
     bad = (*dataset.unreadable, *prepared.unreadable)
     for one in bad:
         report.say(f"left out: {one.error}")
+    _refuse_empty(dataset.root, replace(dataset, pictures=prepared.pictures).by_label())
     pictures = with_photographs(prepared.pictures, report)
     rows = members(pictures, recipe)
-    write_json(run.path / "unreadable.json", [vars(one) for one in bad])
+    write_json(run.config, run_config(recipe, dataset))
+    write_json(run.path / _UNREADABLE, [vars(one) for one in bad])
     save_split(run.split, rows)
     return rows, replace(prepared, pictures=tuple(pictures))
 
 
+def _resume(run: RunFolder, recipe: Recipe, report: Reporter) -> tuple[list[Member], Prepared]:
+    """The split of a run that goes on, with its pictures, which must be what they were."""
+    rows = load_split(run.split)
+    report.say(f"{run.path}: going on with the split of {len(rows)} pictures that is there")
+    changed = [
+        row.picture.file
+        for row in rows
+        if not row.picture.path.is_file() or sha256_file(row.picture.path) != row.sha256
+    ]
+    if changed:
+        message = (
+            f"{run.path}: {len(changed)} pictures are gone or have changed since this run began (the first: "
+            f"{changed[0]}); put them back, or give another --name, or --force to begin again"
+        )
+        raise DataError(message)
+    with report.bar("read") as progress:
+        return rows, prepare_pictures([row.picture for row in rows], recipe.size, progress=progress)
+
+
 def with_photographs(pictures: Sequence[Picture], report: Reporter) -> list[Picture]:
-    """Fill in which photograph each picture shows, where nobody said."""
-    if all(picture.group is not None for picture in pictures):
+    """Fill in which photograph each picture shows, where nobody said; what somebody said of some pictures holds."""
+    if all(picture.group for picture in pictures):
         return list(pictures)
     with report.bar("find photographs") as progress:
-        found = find_groups([picture.path for picture in pictures], progress=progress)
+        found = audit(Dataset(Path(), (), tuple(pictures)), progress=progress).group_of
     named: dict[int, str] = {}
-    for picture, group in zip(pictures, found, strict=True):
-        named.setdefault(group, picture.file)  # a found photograph is called by the first file that shows it
-    return [replace(picture, group=named[group]) for picture, group in zip(pictures, found, strict=True)]
+    for picture in pictures:
+        named.setdefault(found[picture.file], picture.file)  # a photograph is called by the first file that shows it
+    return [replace(picture, group=named[found[picture.file]]) for picture in pictures]
 
 
 def _say_counts(rows: Sequence[Member], report: Reporter) -> None:
@@ -182,23 +219,31 @@ def _say_counts(rows: Sequence[Member], report: Reporter) -> None:
             photographs = photographs_by_label(pictures)
             counts = count_by_label(pictures)
             listed = ", ".join(f"{label} {counts[label]} of {photographs[label]}" for label in counts)
-            report.say(f"{side}: {len(pictures)} pictures of {sum(photographs.values())} photographs ({listed})")
+            total = len(set(group_names(pictures)))  # a photograph whose pictures have two labels is still one
+            report.say(f"{side}: {len(pictures)} pictures of {total} photographs ({listed})")
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {label}" for label, count in counts.items())
 
 
 def _stages(state: _Run) -> Iterator[Stage]:
+    """The stages in order; the first of each training starts from the initial weights."""
     recipe = state.recipe
-    initial = state.head.get_weights()
+    train_rows, watched = state.side(TRAIN), state.watched
     if recipe.leaky_too:
         leaky = np.array([row.leaky_split for row in state.rows])
-        yield _head_stage(state, LEAKY, np.flatnonzero(leaky == TRAIN), np.flatnonzero(leaky == VALIDATION), initial)
+        rows = np.flatnonzero(leaky == TRAIN), np.flatnonzero(leaky == VALIDATION)
+        yield _head_stage(state, LEAKY, *rows) if recipe.head_epochs else _whole_stage(state, LEAKY, *rows)
     if recipe.head_epochs:
-        yield _head_stage(state, "head", state.side(TRAIN), state.watched, initial)
-    yield from _fine_tune_stages(state)
+        yield _head_stage(state, "head", train_rows, watched)
+    if recipe.fine_tune not in (0, 1) and recipe.head_epochs and recipe.fine_tune_epochs > 2:
+        yield from _gradual_stages(state, train_rows, watched)
+    elif recipe.fine_tune:
+        yield _whole_stage(state, _tuning(recipe.fine_tune), train_rows, watched)
 
 
-def _head_stage(
-    state: _Run, name: str, train_rows: NDArray[np.int64], watched: NDArray[np.int64], initial: list[Any]
-) -> Stage:
+def _head_stage(state: _Run, name: str, train_rows: NDArray[np.int64], watched: NDArray[np.int64]) -> Stage:
     """Train the head alone, on features that the frozen backbone gives once."""
     recipe = state.recipe
     hashes = np.array([row.sha256 for row in state.rows])
@@ -221,7 +266,7 @@ def _head_stage(
         else:
             made["train"], made["watched"] = cached(train_rows, augmented=True), cached(watched, augmented=False)[:, 0]
         if fresh:
-            state.head.set_weights(initial)
+            state.model.set_weights(state.initial)
         _compile(state.head, recipe, recipe.head_rate)
         return state.head
 
@@ -236,28 +281,37 @@ def _head_stage(
     return Stage(name, begin, recipe.head_epochs, batches, validate, recipe.patience)
 
 
-def _fine_tune_stages(state: _Run) -> Iterator[Stage]:
-    """Train the backbone's last blocks, first half of them, then all, under one falling learning rate."""
-    recipe = state.recipe
-    if not recipe.fine_tune:
-        return
-    rows = state.side(TRAIN)
-    steps = max(len(rows) // recipe.batch, 1)
-    epochs = recipe.fine_tune_epochs
-    gradual = recipe.fine_tune > 1 and recipe.head_epochs > 0 and epochs > 2
-    first = epochs // 3 if gradual else 0
-    if gradual:
-        yield _fine_tune_stage(state, rows, math.ceil(recipe.fine_tune / 2), first, 0, steps * epochs)
-    yield _fine_tune_stage(state, rows, recipe.fine_tune, epochs - first, steps * first, steps * epochs)
+def _tuning(blocks: int) -> str:
+    return f"fine-tune {'all' if blocks < 0 else blocks} blocks"
 
 
-def _fine_tune_stage(state: _Run, rows: NDArray[np.int64], blocks: int, epochs: int, done: int, total: int) -> Stage:
+def _gradual_stages(state: _Run, rows: NDArray[np.int64], watched: NDArray[np.int64]) -> Iterator[Stage]:
+    """Train half of the backbone's last blocks for a third of the time, then all of them."""
+    blocks, epochs = state.recipe.fine_tune, state.recipe.fine_tune_epochs
+    count = blocks if blocks > 0 else len(backbone_blocks(state.model, state.recipe.backbone))
+    half, first = math.ceil(count / 2), epochs // 3
+    yield _fine_tune_stage(state, _tuning(half), rows, watched, blocks=half, epochs=range(first))
+    yield _fine_tune_stage(state, _tuning(blocks), rows, watched, blocks=blocks, epochs=range(first, epochs))
+
+
+def _whole_stage(state: _Run, name: str, rows: NDArray[np.int64], watched: NDArray[np.int64]) -> Stage:
+    """All of fine-tuning in one stage."""
+    blocks, epochs = state.recipe.fine_tune, range(state.recipe.fine_tune_epochs)
+    return _fine_tune_stage(state, name, rows, watched, blocks=blocks, epochs=epochs)
+
+
+def _fine_tune_stage(
+    state: _Run, name: str, rows: NDArray[np.int64], watched: NDArray[np.int64], *, blocks: int, epochs: range
+) -> Stage:
+    """Train the backbone's last blocks and the head, in these of all epochs under one falling learning rate."""
     recipe = state.recipe
-    name = f"fine-tune {'all' if blocks < 0 else blocks} blocks"
     weights, targets = state.weights(rows), state.one_hot(rows)
     steps = max(len(rows) // recipe.batch, 1)
+    done, total = steps * epochs.start, steps * recipe.fine_tune_epochs
 
     def begin(fresh: bool) -> Any:
+        if fresh and not recipe.head_epochs:
+            state.model.set_weights(state.initial)
         set_trainable(state.model, recipe.backbone, blocks, norm=recipe.weights == "none")
         _compile(state.model, recipe, _FallingRate(recipe.fine_tune_rate, done, total))
         return state.model
@@ -276,9 +330,9 @@ def _fine_tune_stage(state: _Run, rows: NDArray[np.int64], blocks: int, epochs: 
         return pixels, targets[taken]
 
     def validate() -> tuple[float, float]:
-        return _loss_and_accuracy(state, state.watched, _scores(state, state.watched))
+        return _loss_and_accuracy(state, watched, _scores(state, watched))
 
-    return Stage(name, begin, epochs, batches, validate, recipe.patience)
+    return Stage(name, begin, len(epochs), batches, validate, recipe.patience)
 
 
 @keras.saving.register_keras_serializable("bloodcell_edge")
@@ -314,9 +368,7 @@ def _scores(state: _Run, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     return KerasModel(state.model, _bare_spec(state), state.folder.model).scores(state.prepared.pixels[rows])
 
 
-def _loss_and_accuracy(
-    state: _Run, rows: NDArray[np.int64], scores: NDArray[np.float32]
-) -> tuple[float, float]:
+def _loss_and_accuracy(state: _Run, rows: NDArray[np.int64], scores: NDArray[np.float32]) -> tuple[float, float]:
     found = evaluate_scores(state.prepared.targets(state.labels)[rows], scores, state.labels)
     return found.loss or 0.0, found.accuracy
 
@@ -334,7 +386,7 @@ def _finish(state: _Run, history: list[dict[str, Any]], *, drawn: bool, seconds:
     scores = _scores(state, held_back)
     found = figures(pictures, scores, _bare_spec(state))
     with beside(run.model) as temporary:
-        keras.Model(state.model.inputs, state.model.outputs, name="bloodcell").save(temporary)
+        keras.Model(state.model.input, state.model.output, name="bloodcell").save(temporary)
     trained = [row for row, member in enumerate(state.rows) if member.split != HELD_BACK]
     spec = _spec(state, trained, found.as_json(), drawn=drawn)
     save_spec(run.spec, spec)
@@ -381,9 +433,7 @@ def save_photographs(path: Path, pictures: Sequence[Picture], report: Reporter) 
     index.save(path)
 
 
-def _metrics(
-    state: _Run, history: list[dict[str, Any]], heldback: dict[str, Any], seconds: float
-) -> dict[str, Any]:
+def _metrics(state: _Run, history: list[dict[str, Any]], heldback: dict[str, Any], seconds: float) -> dict[str, Any]:
     sides = {
         side: [row.picture for row in state.rows if row.split == side]
         for side in (TRAIN, VALIDATION, HELD_BACK)
@@ -395,7 +445,7 @@ def _metrics(
         "photographs": {side: photographs_by_label(pictures) for side, pictures in sides.items()},
         "weights": weights_name(state.recipe.weights),
         "seconds": round(seconds, 1),
-        "unreadable": json.loads((state.folder.path / "unreadable.json").read_text()),
+        "unreadable": json.loads((state.folder.path / _UNREADABLE).read_text(encoding="utf-8")),
     }
     leaky = [row for row in history if row["stage"] == LEAKY]
     if leaky:
@@ -406,5 +456,3 @@ def _metrics(
             "n": sum(row.leaky_split == VALIDATION for row in state.rows),
         }
     return metrics
-
-

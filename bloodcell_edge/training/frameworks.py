@@ -9,6 +9,7 @@ from ..errors import RuntimeMissing
 from ..quiet import quiet_stderr
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user's keras.json says: the converter reads no other
 
 try:
     with quiet_stderr():
@@ -17,7 +18,10 @@ try:
         tf.constant(0)  # the devices speak when they are first asked
         import keras
 except ImportError as _error:
-    _message = 'TensorFlow is not installed; training and conversion need it: pip install "bloodcell-edge[train]"'
+    _message = (
+        f"TensorFlow cannot be imported ({_error}); training and conversion need it: "
+        'pip install "bloodcell-edge[train]"'
+    )
     raise RuntimeMissing(_message) from _error
 
 logging.getLogger("absl").setLevel(logging.ERROR)

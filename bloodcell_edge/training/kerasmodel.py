@@ -60,9 +60,13 @@ def open_keras(path: str | Path, *, labels: tuple[str, ...] | None = None, view:
         raise MissingFile(message)
     try:
         net = keras.saving.load_model(path, compile=False)
-    except (ValueError, OSError, TypeError) as error:
-        message = f"{path}: not a Keras model that can be opened ({str(error).splitlines()[0]})"
+    except (ValueError, OSError, TypeError, KeyError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        message = f"{path}: not a Keras model that can be opened ({reason})"
         raise SpecError(message) from error
+    if len(net.input_shape) != 4:
+        message = f"{path}: expected an input of (None, height, width, 3), found {net.input_shape}"
+        raise SpecError(message)
     beside = path.with_name("spec.json")
     if labels is not None and view is not None and not beside.is_file():
         spec = _bare_spec(path, net, labels, view)

@@ -65,12 +65,14 @@ _TILE, _TILES_A_ROW = 230, 4  # of the sheet of mistakes
 def save_plots(
     folder: str | Path,
     *,
-    history: Sequence[Mapping[str, Any]],
+    history: Sequence[Mapping[str, Any]] = (),
     evaluation: Evaluation,
     pictures: Sequence[Picture],
     scores: NDArray[np.floating[Any]],
 ) -> None:
     """Draw all plots of a run: curves.png, confusion.png, reliability.png, mistakes.png.
+
+    Without a history there are no curves.
 
     Args:
         folder: where they go; made where it is missing.
@@ -80,7 +82,8 @@ def save_plots(
         scores: their probabilities, shape (n, labels), in the order of ``evaluation.labels``.
     """
     folder = Path(folder)
-    plot_curves(history, folder / "curves.png")
+    if history:
+        plot_curves(history, folder / "curves.png")
     plot_confusion(evaluation, folder / "confusion.png")
     plot_reliability(evaluation, folder / "reliability.png")
     plot_mistakes(pictures, scores, evaluation.labels, folder / "mistakes.png")

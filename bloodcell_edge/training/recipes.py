@@ -86,7 +86,7 @@ class Recipe:
     hidden: int = 0
     dropout: float = 0.2
     head_epochs: int = 8
-    fine_tune: int = 12
+    fine_tune: int = -1
     fine_tune_epochs: int = 8
     batch: int = 32
     head_rate: float = 1e-3
@@ -103,7 +103,7 @@ class Recipe:
 
     @property
     def leaky_too(self) -> bool:
-        """Also train on the original project's split by file, for the figure that it would have printed."""
+        """Also train on the original project's split by file first, for the figure that it would have printed."""
         return self.name == "original"
 
     def as_json(self) -> dict[str, Any]:
@@ -135,6 +135,7 @@ RECIPES = {
         size=96,
         weights="none",
         dropout=0.0,
+        fine_tune_epochs=16,
         label_smoothing=0.01,
         # the drawings vary by themselves
         augmentation=Augmentation(zoom=0.05, shift=0.02, brightness=0.02, contrast=0.03, stain=0.04, white=0.01),
@@ -148,7 +149,8 @@ def choose_recipe(name: str, *, epochs: int | None = None, **changes: Any) -> Re
     Args:
         name: a key of `RECIPES`.
         epochs: of the last stage that trains: fine-tuning where there is any, else the head.
-        **changes: fields of `Recipe`.
+        **changes: fields of `Recipe`. Where `weights` becomes "none", all blocks train from the first step on, unless
+            `fine_tune` says how many; with 0 the head trains on a backbone that has learnt nothing.
 
     Raises:
         DataError: an unknown recipe.
@@ -156,23 +158,24 @@ def choose_recipe(name: str, *, epochs: int | None = None, **changes: Any) -> Re
     if name not in RECIPES:
         message = f"no recipe {name!r}; there are {', '.join(RECIPES)}"
         raise DataError(message)
-    recipe = replace(RECIPES[name], **{key: value for key, value in changes.items() if value is not None})
-    if recipe.weights == "none":
-        recipe = _from_nothing(recipe)
+    changes = {key: value for key, value in changes.items() if value is not None}
+    recipe = replace(RECIPES[name], **changes)
+    if recipe.weights == "none" and changes.get("fine_tune") != 0:
+        recipe = _from_nothing(recipe, blocks=changes.get("fine_tune", -1))
     if recipe.fine_tune and not recipe.fine_tune_epochs:
         recipe = replace(recipe, fine_tune_epochs=RECIPES["field"].fine_tune_epochs)
     if epochs is not None:
-        last = "fine_tune_epochs" if recipe.fine_tune else "head_epochs"
-        recipe = replace(recipe, **{last: epochs})
+        tunes = recipe.fine_tune != 0
+        recipe = replace(recipe, fine_tune_epochs=epochs) if tunes else replace(recipe, head_epochs=epochs)
     return recipe
 
 
-def _from_nothing(recipe: Recipe) -> Recipe:
+def _from_nothing(recipe: Recipe, *, blocks: int) -> Recipe:
     """Without pretrained weights nothing is worth freezing: all of it trains, in larger and more steps."""
     return replace(
         recipe,
         head_epochs=0,
-        fine_tune=-1,
+        fine_tune=blocks,
         fine_tune_epochs=max(recipe.fine_tune_epochs, 12),
         fine_tune_rate=3e-3,
         batch=16,

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
 from ..data import Dataset
-from ..runs import RUNS, RunFolder
+from ..errors import DataError
+from ..runs import LATEST, RUNS, RunFolder
 
 if TYPE_CHECKING:
     from .recipes import Recipe
 
 
 def run_config(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
-    """What makes two runs the same: recipe, labels and data."""
-    return {"recipe": recipe.as_json(), "labels": list(dataset.labels), "data": str(dataset.root.resolve()), "n": len(dataset.pictures)}
+    """What makes two runs the same: recipe, labels, and which files with which labels and groups, not their content."""
+    rows = [(picture.file, picture.label, picture.group) for picture in dataset.pictures]
+    return {
+        "recipe": recipe.as_json(),
+        "labels": list(dataset.labels),
+        "data": str(dataset.root.resolve()),
+        "n": len(rows),
+        "pictures_sha256": hashlib.sha256(json.dumps(rows).encode()).hexdigest(),
+    }
 
 
 def is_unfinished(run: RunFolder, config: dict[str, Any]) -> bool:
@@ -25,15 +34,22 @@ def is_unfinished(run: RunFolder, config: dict[str, Any]) -> bool:
 def new_run_folder(name: str | None, recipe: Recipe, dataset: Dataset) -> RunFolder:
     """The named folder; else an unfinished run of the same configuration, to go on with; else a new number.
 
-    Nothing is made here.
+    Nothing is made here. A folder that holds no more than a log, of a run that failed before it began, counts as new.
+
+    Raises:
+        DataError: the name is not one of a folder in runs/.
     """
     if name is not None:
+        if name in ("", ".", "..", LATEST.name) or "/" in name:
+            message = f"--name {name!r}: expected the name of a folder to be made in {RUNS}/, without a slash"
+            raise DataError(message)
         return RunFolder(RUNS / name)
     config = run_config(recipe, dataset)
     number = 1
-    while (RUNS / f"{recipe.name}-{number}").exists():
-        run = RunFolder(RUNS / f"{recipe.name}-{number}")
-        if is_unfinished(run, config):
-            return run
+    while not _is_free(run := RunFolder(RUNS / f"{recipe.name}-{number}")) and not is_unfinished(run, config):
         number += 1
-    return RunFolder(RUNS / f"{recipe.name}-{number}")
+    return run
+
+
+def _is_free(run: RunFolder) -> bool:
+    return not run.path.exists() or all(child == run.log for child in run.path.iterdir())

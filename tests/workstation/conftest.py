@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from bloodcell_edge.data import load_data
@@ -14,13 +16,14 @@ from bloodcell_edge.smear import draw_folder
 
 PER_CLASS = 160
 SIZE = 64
+EPOCHS = 20
 
 
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of 640 drawn fields, one folder a class."""
+    """A folder of 640 drawn fields, one folder a class; no cell is drawn on the way to another type."""
     folder = tmp_path_factory.mktemp("drawn") / "pictures"
-    draw_folder(folder, per_class=PER_CLASS, seed=11, size=(120, 160))
+    draw_folder(folder, per_class=PER_CLASS, seed=11, size=(120, 160), ambiguity=0.0)
     return folder
 
 
@@ -36,7 +39,7 @@ def workspace(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("workspace")
     run = RunFolder(folder / "runs" / "tiny")
-    recipe = choose_recipe("drawn", size=SIZE, epochs=8)
+    recipe = choose_recipe("drawn", size=SIZE, epochs=EPOCHS)
     train(load_data(drawn), recipe, run, drawn=True, report=SILENT)
     model = open_keras(run.model)
     samples = representative_pictures(run.model, model.spec, None, allow_small=False, report=SILENT)
@@ -57,3 +60,85 @@ def own_run(tiny_run: RunFolder, tmp_path: Path) -> RunFolder:
     shutil.copytree(tiny_run.path, tmp_path / "runs" / "tiny")
     point_latest(tmp_path / "runs" / "tiny", latest=tmp_path / "runs" / "latest")
     return RunFolder(tmp_path / "runs" / "tiny")
+
+
+COLOURS = {  # RGB; the first is faint in what the network looks at, the others strong
+    "EOSINOPHIL": (120, 100, 100),
+    "LYMPHOCYTE": (60, 200, 160),
+    "MONOCYTE": (60, 160, 200),
+    "NEUTROPHIL": (200, 200, 60),
+}
+
+
+@pytest.fixture(scope="session")
+def colours(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A run folder whose network, with weights set by hand, tells flat colours apart; `pictures` beside it.
+
+    Converted in a second, sure of itself, and with 50 held-back pictures a class: enough for every gate.
+    """
+    from bloodcell_edge.data import Picture
+    from bloodcell_edge.files import sha256_file
+    from bloodcell_edge.image import IMAGE_VERSION
+    from bloodcell_edge.spec import ModelSpec, save_spec
+    from bloodcell_edge.training.dataset import HELD_BACK, TRAIN, Member, save_split
+    from bloodcell_edge.training.kerasmodel import open_keras
+    from convert.export import convert_files
+    from convert.targets import Target
+
+    folder = tmp_path_factory.mktemp("colours")
+    run = RunFolder(folder / "runs" / "colours")
+    run.path.mkdir(parents=True)
+    colour_net().save(run.model)
+    save_spec(run.spec, ModelSpec("colours", tuple(COLOURS), "frame", (32, 32), "keras", IMAGE_VERSION))
+    rows = []
+    for path in draw_colours(folder / "pictures", per_class=80):
+        picture = Picture(path, f"{path.parent.name}/{path.name}", path.parent.name, path.stem)
+        rows.append(Member(picture, TRAIN if int(path.stem) < 30 else HELD_BACK, "", sha256_file(path)))
+    save_split(run.split, rows)
+    chosen = [row.picture for row in rows if row.split == TRAIN]
+    targets = [Target.INT8, Target.FLOAT16]
+    convert_files(open_keras(run.model), targets, run.path, representative=chosen, report=SILENT)
+    return run
+
+
+def colour_net() -> Any:
+    """A Keras model that answers with the colour of `COLOURS` that a picture is most like."""
+    import keras
+
+    net = keras.Sequential(
+        [
+            keras.Input((32, 32, 3), name="image"),
+            keras.layers.Rescaling(1 / 255, name="scale"),
+            keras.layers.Conv2D(4, 1, activation="relu", name="hues"),
+            keras.layers.GlobalAveragePooling2D(name="pool"),
+            keras.layers.Dense(4, activation="softmax", name="probability"),
+        ]
+    )
+    # how far one channel, or red and green together, stand out from the others: nothing in black, grey and white
+    hues = np.array([[1, -0.5, -0.5], [-0.5, 1, -0.5], [-0.5, -0.5, 1], [0.5, 0.5, -1]], np.float32)
+    net.get_layer("hues").set_weights([hues.T[None, None], np.zeros(4, np.float32)])
+    net.get_layer("probability").set_weights([100 * np.eye(4, dtype=np.float32), np.zeros(4, np.float32)])
+    return net
+
+
+def draw_colours(folder: Path, *, per_class: int) -> list[Path]:
+    """Flat pictures of each of `COLOURS` with a little noise, as LABEL/NUMBER.png."""
+    from PIL import Image
+
+    rng = np.random.default_rng(5)
+    files = []
+    for label, colour in COLOURS.items():
+        (folder / label).mkdir(parents=True)
+        for number in range(per_class):
+            pixels = np.clip(colour + rng.normal(0, 3, (32, 32, 3)), 0, 255).astype(np.uint8)
+            files.append(folder / label / f"{number}.png")
+            Image.fromarray(pixels).save(files[-1])
+    return files
+
+
+@pytest.fixture
+def own_colours(colours: RunFolder, tmp_path: Path) -> RunFolder:
+    """A copy of `colours` that a test may change; `tmp_path` is where its runs/latest is."""
+    shutil.copytree(colours.path, tmp_path / "runs" / "colours")
+    point_latest(tmp_path / "runs" / "colours", latest=tmp_path / "runs" / "latest")
+    return RunFolder(tmp_path / "runs" / "colours")

@@ -90,6 +90,15 @@ def test_save_plots_writes_all_four_and_leaves_nothing_else(tmp_path, evaluation
     assert all(len(colours(path)) > 50 for path in folder.iterdir())
 
 
+def test_without_a_history_there_are_no_curves(tmp_path, evaluation):
+    """A model that was only evaluated has no epochs to draw: the other three plots are made."""
+    picture = Picture(write_picture(tmp_path / "a.png", (200, 40, 90)), "a.png", "MONOCYTE")
+    save_plots(tmp_path / "plots", evaluation=evaluation, pictures=[picture], scores=one_hot("NEUTROPHIL"))
+
+    names = sorted(path.name for path in (tmp_path / "plots").iterdir())
+    assert names == ["confusion.png", "mistakes.png", "reliability.png"]
+
+
 def test_a_plot_replaces_an_older_one_only_when_it_is_whole(tmp_path):
     """A history that cannot be drawn raises and leaves the plot that was there, and no other file."""
     path = tmp_path / "curves.png"

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from readme_blocks import README
 
 from bloodcell_edge.files import write_bytes
 from bloodcell_edge.runs import RunFolder
-from readme_blocks import README
 
 EXAMPLES = README.parent / "examples"
 FAST = ["--weights", "none", "--alpha", "0.35", "--size", "64", "--epochs", "1", "--name", "field-1"]

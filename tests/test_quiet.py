@@ -1,0 +1,75 @@
+"""quiet_stderr: native chatter is kept back, and let out where something went wrong."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bloodcell_edge.quiet import quiet_stderr
+
+CHATTER = b"W0000 native chatter\n"
+
+
+def test_native_chatter_is_kept_back(capfd):
+    """What C++ code writes to descriptor 2 inside the block is not seen; what comes before and after it is."""
+    os.write(2, b"before\n")
+    with quiet_stderr():
+        os.write(2, CHATTER)
+        subprocess.run([sys.executable, "-c", "import os; os.write(2, b'of a child')"], check=True)
+    os.write(2, b"after\n")
+    assert capfd.readouterr().err == "before\nafter\n"
+
+
+def test_stdout_is_not_touched(capfd):
+    """Answers on descriptor 1 get through."""
+    with quiet_stderr():
+        os.write(1, b"answer\n")
+    assert capfd.readouterr().out == "answer\n"
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_chatter_is_let_out_where_the_block_fails(capfd, error):
+    """An error, or an interruption, goes on, and all that was kept back is seen, however long."""
+
+    def fail():
+        with quiet_stderr():
+            os.write(2, CHATTER * 10_000)
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert capfd.readouterr().err == CHATTER.decode() * 10_000
+
+
+def test_descriptors_are_given_back():
+    """A hundred blocks, half of them failing, leave no descriptor open."""
+    before = sum(1 for _ in Path("/proc/self/fd").iterdir())
+    for number in range(100):
+        try:
+            with quiet_stderr():
+                if number % 2:
+                    raise ValueError
+        except ValueError:
+            pass
+    assert sum(1 for _ in Path("/proc/self/fd").iterdir()) == before
+
+
+def test_blocks_may_stand_in_each_other(capfd):
+    """A block inside a block keeps its chatter back and leaves the outer one as it was."""
+    with quiet_stderr():
+        with quiet_stderr():
+            os.write(2, CHATTER)
+        os.write(2, CHATTER)
+    assert capfd.readouterr().err == ""
+
+
+def test_closed_stderr_is_no_error():
+    """In a process started with stderr closed the block runs."""
+    code = "from bloodcell_edge.quiet import quiet_stderr\nwith quiet_stderr():\n    print('ran')"
+    command = f'{sys.executable} -c "{code}" 2>&-'
+    done = subprocess.run(command, shell=True, stdout=subprocess.PIPE, check=True)
+    assert done.stdout == b"ran\n"
