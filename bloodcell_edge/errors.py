@@ -12,6 +12,8 @@ Each is ours and a builtin, so that a script may catch either::
     ├── ConversionError(ValueError)       a model cannot be converted as asked
     ├── RuntimeMissing(ImportError)       no interpreter, or an optional package is not installed
     ├── DownloadError(OSError)            a download failed; the message says where the file belongs
+    ├── SourceError(OSError)              a source of pictures: a URL that means nothing, a camera that is gone
+    ├── StoreError(OSError)               the file of results cannot be opened, written or understood
     └── GateFailure(AssertionError)       a gate did not hold (exit code 4)
 
 A message says what, where, what was expected, what was found, and what to do, in one line.
@@ -56,6 +58,14 @@ class RuntimeMissing(BceError, ImportError):
 
 class DownloadError(BceError, OSError):
     """A download failed; the message says where the file belongs."""
+
+
+class SourceError(BceError, OSError):
+    """A source of pictures cannot be opened as asked, or gives no more."""
+
+
+class StoreError(BceError, OSError):
+    """The file of results cannot be opened, written or understood: in use, no space left, of a newer bce."""
 
 
 class GateFailure(BceError, AssertionError):

@@ -2,11 +2,85 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+import hashlib
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from .errors import PictureError
+
+if TYPE_CHECKING:
+    from .image import Image
 
 UNIDENTIFIED = "UNIDENTIFIED"
 """The label of a cell that the model may not name: below the reject threshold."""
+
+LARGEST_SCORE = 1.001
+"""A float32 softmax may pass 1 by rounding; what is above is no probability."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One picture as a source gave it.
+
+    Attributes:
+        image: uint8 RGB, shape (height, width, 3), C-contiguous.
+        taken_at: when, aware, UTC: a camera's exposure, or the time of a file.
+        monotonic_ns: the same moment on the clock that never jumps (a file: when it was read), `time.monotonic_ns`.
+        number: 1 for the first frame that the source gave out, then 2, ...
+        path: the file; None for a camera.
+        file_sha256: hash of the file's bytes; None for a camera.
+        dropped: frames that the source has thrown away so far: overtaken by newer ones, too old, or broken.
+
+    Raises:
+        PictureError: an image of another type or layout, or a time without a zone: the source has a bug.
+    """
+
+    image: Image
+    taken_at: datetime
+    monotonic_ns: int
+    number: int
+    path: Path | None = None
+    file_sha256: str | None = None
+    dropped: int = 0
+
+    def __post_init__(self) -> None:
+        image = self.image
+        if image.dtype != "uint8" or image.ndim != 3 or image.shape[2] != 3 or not image.flags.c_contiguous:
+            found = f"{image.dtype} {image.shape}{'' if image.flags.c_contiguous else ', not contiguous'}"
+            message = f"frame {self.number}: expected uint8 RGB (height, width, 3), C-contiguous, found {found}"
+            raise PictureError(message)
+        if self.taken_at.tzinfo is None:
+            message = f"frame {self.number}: taken at {self.taken_at}, expected a time with its zone (UTC)"
+            raise PictureError(message)
+
+    @cached_property
+    def sha256(self) -> str:
+        """What the frame is known by: the hash of the file's bytes, or of a camera's pixels; hexadecimal."""
+        return self.file_sha256 or hashlib.sha256(self.image.data).hexdigest()
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something that happened at a source and is worth a line in the store.
+
+    Attributes:
+        kind: "lost" and "back" (a camera or folder), "stale" (it gives only old frames), "setting" (a camera does not
+            do what was asked), "unreadable" (a file that is no picture), "again" (content seen before under another
+            name), "ended" (a video stopped before its end).
+        text: what, where and why, in one line.
+        at: when it was noticed, aware, UTC.
+        path: the file it is about, if any.
+        sha256: of that file's bytes, where they could be read.
+    """
+
+    kind: Literal["lost", "back", "stale", "setting", "unreadable", "again", "ended"]
+    text: str
+    at: datetime
+    path: Path | None = None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -26,6 +100,89 @@ class Prediction:
     scores: dict[str, float]
     box: tuple[int, int, int, int] | None
     latency_ms: float
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """One cell of a field, as it goes into the store.
+
+    Attributes:
+        label: a class, or UNIDENTIFIED.
+        score: the top probability, 0..1, also where the label is UNIDENTIFIED.
+        scores: probability of each label.
+        box: (x, y, width, height) in pixels of the field; None where the model takes the whole picture.
+        mark: why the gate does not let it be named ("edge", "touching", "blurred", ...); empty where it does.
+        counted: False for a cell that was counted in an earlier field.
+        crop: the cell's picture, a whole JPEG file; None where none is to be kept.
+
+    Raises:
+        ValueError: no scores, or a marked cell that has a class.
+    """
+
+    label: str
+    score: float
+    scores: dict[str, float]
+    box: tuple[int, int, int, int] | None = None
+    mark: str = ""
+    counted: bool = True
+    crop: bytes | None = None
+
+    def __post_init__(self) -> None:
+        if not self.scores or not 0.0 <= self.score <= LARGEST_SCORE:
+            message = f"cell {self.label}: expected a probability of each label, found {self.score} of {self.scores}"
+            raise ValueError(message)
+        if self.mark and self.label != UNIDENTIFIED:
+            message = f"cell marked {self.mark!r}: expected the label {UNIDENTIFIED}, found {self.label}"
+            raise ValueError(message)
+
+    @property
+    def top(self) -> str:
+        """The label with the highest score, rejected or not; the first of equals."""
+        return max(self.scores, key=self.scores.__getitem__)
+
+
+@dataclass(frozen=True)
+class FieldResult:
+    """One picture taken in, used or refused, as it goes into the store.
+
+    Attributes:
+        path: of the file, or what the source calls the frame.
+        sha256: what the picture is known by, hexadecimal: `Frame.sha256`.
+        taken_at: when, aware; kept as UTC.
+        status: "used" or "refused".
+        reason: why it was refused; empty where it was used.
+        cells: what was found in it, none where refused.
+        monotonic_ns: the same moment on the clock that never jumps; None where nobody knows.
+        size: (width, height) in pixels; None where it could not be decoded.
+        um_per_px: its scale; None where nobody knows.
+        quality: the numbers behind the gate's verdict, by name.
+        latency_ms: from the frame to this result; None where not measured.
+
+    Raises:
+        ValueError: a time without a zone, another status, a refusal with cells or without a reason.
+    """
+
+    path: str
+    sha256: str
+    taken_at: datetime
+    status: Literal["used", "refused"] = "used"
+    reason: str = ""
+    cells: tuple[CellResult, ...] = ()
+    monotonic_ns: int | None = None
+    size: tuple[int, int] | None = None
+    um_per_px: float | None = None
+    quality: dict[str, float] = field(default_factory=dict)
+    latency_ms: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.taken_at.tzinfo is None:
+            message = f"field {self.path}: taken at {self.taken_at}, expected a time with its zone (UTC)"
+            raise ValueError(message)
+        refused = self.status == "refused"
+        if self.status not in ("used", "refused") or refused != bool(self.reason) or (refused and self.cells):
+            found = f"{self.status!r}, reason {self.reason!r}, {len(self.cells)} cells"
+            message = f"field {self.path}: expected used, or refused with a reason and without cells, found {found}"
+            raise ValueError(message)
 
 
 @dataclass(frozen=True)

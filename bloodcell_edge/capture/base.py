@@ -1,0 +1,131 @@
+"""What all sources share: stopping, closing, waiting without deafness, and telling what happened."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from ..errors import SourceError
+from ..records import Frame, Notice
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+TICK_S = 0.1
+"""How long a source waits at most before it looks whether it was stopped, and calls `idle`."""
+
+
+class BaseSource(ABC):
+    """A source whose frames come from `_frames`.
+
+    Args:
+        name: the URL, for messages.
+        notice, idle: as for `open_source`.
+    """
+
+    live = False
+    endless = False
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        notice: Callable[[Notice], None] | None = None,
+        idle: Callable[[], None] | None = None,
+    ) -> None:
+        self.name = name
+        self._notice = notice
+        self._idle = idle
+        self._notices: queue.SimpleQueue[Notice] = queue.SimpleQueue()
+        self._stopped = threading.Event()
+        self._state: Literal["ready", "open", "closed"] = "ready"
+        self._frames_given = 0
+        self._dropped = 0
+
+    @abstractmethod
+    def _frames(self) -> Iterator[Frame]:
+        """The frames; looks at `_stopped` at least every `TICK_S`."""
+
+    def _release(self) -> None:  # noqa: B027 - not all hold something
+        """Let go of what `_frames` took."""
+
+    def __iter__(self) -> Iterator[Frame]:
+        if self._state != "ready":
+            message = f"{self.name}: a source is iterated once, this one is {self._state}; open it again"
+            raise SourceError(message)
+        self._state = "open"
+        return self._checked()
+
+    def _checked(self) -> Iterator[Frame]:
+        for frame in self._frames():
+            self._tell_all()
+            yield frame
+            if self._stopped.is_set():
+                return
+        self._tell_all()
+
+    def stop(self) -> None:
+        """Let the iteration end soon; may be called from a signal handler or another thread."""
+        self._stopped.set()
+
+    def close(self) -> None:
+        """Stop, and let go of threads, processes and devices. Twice is fine."""
+        self.stop()
+        if self._state != "closed":
+            self._state = "closed"
+            self._release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        dropped = f", {self._dropped} dropped" if self._dropped else ""
+        return f"<{type(self).__name__} {self.name}: {self._state}, {self._frames_given} frames{dropped}>"
+
+    def _next_number(self) -> int:
+        self._frames_given += 1
+        return self._frames_given
+
+    def _note(
+        self,
+        kind: Literal["lost", "back", "stale", "setting", "unreadable", "again", "ended"],
+        text: str,
+        path: Path | None = None,
+        sha256: str | None = None,
+    ) -> None:
+        """Keep a notice until the thread that iterates can be told; may be called from any thread."""
+        self._notices.put(Notice(kind, text, utc_now(), path, sha256))
+
+    def _tell_all(self) -> None:
+        while not self._notices.empty():
+            told = self._notices.get()
+            if self._notice is not None:
+                self._notice(told)
+
+    def _tick(self) -> None:
+        """Nothing came for a while: tell what happened, and let the listener do something else."""
+        self._tell_all()
+        if self._idle is not None:
+            self._idle()
+
+    def _pause(self, seconds: float) -> None:
+        """Wait up to `TICK_S` of `seconds`, after a tick; ends at once when stopped."""
+        self._tick()
+        self._stopped.wait(min(seconds, TICK_S))
+
+
+def utc_now() -> datetime:
+    """Now, aware, UTC."""
+    return datetime.now(timezone.utc)

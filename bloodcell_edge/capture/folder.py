@@ -1,0 +1,258 @@
+"""Pictures in a folder: those that are there in natural order, and where it is watched those that arrive later.
+
+A file is handed out when it is whole. A JPEG or PNG proves that by its end; a TIFF or BMP must have kept its size and
+time for a moment; one that does not decode is tried again as long as it is young or still changes. What is in the
+folder is told by listing it: watchdog, where it is installed, only says when to look, since its inotify does not reach
+network shares. Content that was handed out before under another name, or written anew, is a notice and no frame.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..data import natural_key, walk
+from ..errors import MissingFile, NoPictures, PictureError
+from ..image import SUFFIXES, decode
+from ..records import Frame
+from .base import TICK_S, BaseSource
+from .url import SourceUrl, option
+
+if TYPE_CHECKING:
+    from ..image import Image
+
+_AHEAD = 4  # pictures decoded before they are asked for: two a core of a small machine, 15 MB each at 5 megapixels
+_THREADS = 2
+_LOOK_S = 0.05
+_LONGEST_WAIT_S = 60.0  # for one file that never stops changing
+_YOUNG_S = 5.0
+_TELLING = ("created", "modified", "moved", "closed")  # reading a file tells "opened", and must not wake the reader
+_PROVEN = (b"\xff\xd8\xff", b"\x89PNG")  # kinds that `decode` knows to be whole
+
+State = tuple[int, int, int]
+"""What tells that a file has changed: size, time of change in ns, inode."""
+
+
+@dataclass(frozen=True)
+class FolderOptions:
+    """Settings of a folder.
+
+    Attributes:
+        recursive: also the folders in it.
+        watch: go on with the files that arrive.
+        settle_ms: how long a TIFF or BMP must have kept its size and time.
+        patience_ms: how long a file that does not decode must have been left alone until it counts as unreadable.
+        poll_ms: how often a watched folder is listed.
+    """
+
+    recursive: bool = option(False)
+    watch: bool = option(False)
+    settle_ms: float = option(500.0, least=0, most=60_000)
+    patience_ms: float = option(3000.0, least=0, most=60_000)
+    poll_ms: float = option(1000.0, least=10, most=3_600_000)
+
+
+@dataclass(frozen=True, eq=False)
+class _Read:
+    """What became of one file: a picture, or an error; no state where it is gone. `proven`: whole by its own format."""
+
+    path: Path
+    state: State | None
+    read_ns: int
+    sha256: str | None = None
+    image: Image | None = None
+    error: str = ""
+    proven: bool = False
+
+
+def from_url(url: SourceUrl, **callbacks: Any) -> FolderSource:
+    """The source of a ``folder:`` URL; `callbacks` are `notice` and `idle` of `open_source`."""
+    return FolderSource(url.name, Path(url.place), url.options(FolderOptions), **callbacks)
+
+
+class FolderSource(BaseSource):
+    """The pictures of a folder.
+
+    Args:
+        name: the URL, for messages.
+        folder: where they are.
+        options: settings.
+        callbacks: `notice` and `idle` of `open_source`.
+
+    Raises:
+        MissingFile: there is no such folder.
+        NoPictures: when iterated, there is no picture file in it, and it is not watched.
+    """
+
+    def __init__(self, name: str, folder: Path, options: FolderOptions, **callbacks: Any) -> None:
+        super().__init__(name, **callbacks)
+        if not folder.is_dir():
+            message = f"{name}: no such folder; expected one with pictures in it"
+            raise MissingFile(message)
+        self.endless = options.watch
+        self._folder = folder
+        self._options = options
+        self._known: dict[Path, State] = {}
+        self._given: dict[str, Path] = {}
+        self._wake = threading.Event()
+
+    def stop(self) -> None:
+        """Let the iteration end soon; may be called from a signal handler or another thread."""
+        super().stop()
+        self._wake.set()
+
+    def _frames(self) -> Iterator[Frame]:
+        with ExitStack() as stack:
+            pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="reads folder")
+            stack.callback(pool.shutdown, wait=True, cancel_futures=True)
+            stack.callback(self._stopped.set)  # done before: no reader waits on for a file
+            if self._options.watch:
+                stack.enter_context(_told_by_inotify(self._folder, self._options.recursive, self._wake))
+            there = self._listing()
+            if not there and not self._options.watch:
+                message = f"{self.name}: no picture in it; expected {', '.join(sorted(SUFFIXES))}"
+                raise NoPictures(message)
+            yield from self._frames_of(pool, there, arrived=False)
+            while self._options.watch and not self._stopped.is_set():
+                yield from self._frames_of(pool, self._arrived(), arrived=True)
+                self._wait_for_more()
+
+    def _frames_of(self, pool: ThreadPoolExecutor, paths: list[Path], *, arrived: bool) -> Iterator[Frame]:
+        """What the files give, in their order; each is read and decoded on another thread, a few ahead."""
+        ahead = iter(paths)
+        waiting: deque[Future[_Read]] = deque()
+        while not self._stopped.is_set():
+            while len(waiting) < _AHEAD and (path := next(ahead, None)) is not None:
+                waiting.append(pool.submit(self._read, path, arrived=arrived))
+            if not waiting:
+                return
+            while not wait([waiting[0]], TICK_S).done and not self._stopped.is_set():
+                self._pause(0)
+            if not self._stopped.is_set() and (frame := self._judged(waiting.popleft().result(), arrived=arrived)):
+                yield frame
+
+    def _listing(self) -> list[Path]:
+        """Picture files in natural order; OSError where the folder cannot be listed."""
+        if self._options.recursive:
+            self._folder.stat()  # walk would find nothing in a folder that is gone
+            return walk(self._folder)[0]
+        names = [name for name in os.listdir(self._folder) if not name.startswith(".")]  # noqa: PTH208 - names will do
+        names = [name for name in names if Path(name).suffix.lower() in SUFFIXES]
+        return [self._folder / name for name in sorted(names, key=natural_key)]
+
+    def _arrived(self) -> list[Path]:
+        """What is new or has changed since it was read; waits for a folder that is gone, as a share may be."""
+        lost_at = None
+        while not self._stopped.is_set():
+            try:
+                found = self._listing()
+            except OSError as error:
+                if lost_at is None:
+                    lost_at = time.monotonic()
+                    self._note("lost", f"{self.name}: cannot be listed ({error.strerror})")
+                self._pause(TICK_S)
+            else:
+                if lost_at is not None:
+                    self._note("back", f"{self.name}: back after {time.monotonic() - lost_at:.1f} s")
+                return [path for path in found if self._known.get(path) != _state(path)]
+        return []
+
+    def _wait_for_more(self) -> None:
+        """Until inotify has something, or the folder is to be listed again anyway."""
+        end = time.monotonic() + self._options.poll_ms / 1000
+        while not self._stopped.is_set() and not self._wake.is_set() and (left := end - time.monotonic()) > 0:
+            self._pause(min(left, _LOOK_S))
+        self._wake.clear()
+
+    def _read(self, path: Path, *, arrived: bool) -> _Read:
+        """Read one file when it is whole, or say why it cannot be. Runs in the pool."""
+        read, first = _attempt(path), time.monotonic()
+        since = first
+        while not self._stopped.is_set() and time.monotonic() - first < _LONGEST_WAIT_S:
+            state = _state(path)
+            if state != read.state:
+                read, since = _attempt(path), time.monotonic()
+            elif time.monotonic() - since >= self._must_rest_s(read, arrived=arrived):
+                break
+            self._stopped.wait(_LOOK_S)
+        return read
+
+    def _must_rest_s(self, read: _Read, *, arrived: bool) -> float:
+        """How long the file must have been left alone for what was read to count."""
+        if read.state is None or not (arrived or abs(time.time() - read.state[1] / 1e9) < _YOUNG_S):
+            return 0.0
+        if read.image is None:
+            return self._options.patience_ms / 1000
+        return 0.0 if read.proven else self._options.settle_ms / 1000
+
+    def _judged(self, read: _Read, *, arrived: bool) -> Frame | None:
+        """The frame that a file gives; None, and perhaps a notice, where it gives none."""
+        if read.state is None or self._stopped.is_set():
+            return None
+        self._known[read.path] = read.state
+        if read.image is None or read.sha256 is None:
+            self._note("unreadable", read.error, read.path, read.sha256)
+            return None
+        earlier = self._given.get(read.sha256)
+        if arrived and earlier is not None:
+            self._note("again", f"{read.path}: the same picture as {earlier}", read.path, read.sha256)
+            return None
+        self._given.setdefault(read.sha256, read.path)
+        taken_at = datetime.fromtimestamp(read.state[1] / 1e9, timezone.utc)
+        return Frame(read.image, taken_at, read.read_ns, self._next_number(), read.path, read.sha256)
+
+
+def _attempt(path: Path) -> _Read:
+    """Read and decode a file as it is now."""
+    state, read_ns = _state(path), time.monotonic_ns()
+    if state is None:
+        return _Read(path, None, read_ns)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        return _Read(path, _state(path), read_ns, error=f"{path}: cannot be read ({error.strerror})")
+    sha256 = hashlib.sha256(data).hexdigest()
+    try:
+        image = decode(data, name=str(path))
+    except PictureError as error:
+        return _Read(path, state, read_ns, sha256, error=str(error))
+    return _Read(path, state, read_ns, sha256, image, proven=data.startswith(_PROVEN))
+
+
+def _state(path: Path) -> State | None:
+    """What a file is known to have changed by; None where it is gone."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns, found.st_ino
+
+
+@contextmanager
+def _told_by_inotify(folder: Path, recursive: bool, wake: threading.Event) -> Iterator[None]:
+    """Set `wake` when something happens in the folder, where watchdog is installed and can tell."""
+    try:
+        events, observers = import_module("watchdog.events"), import_module("watchdog.observers")
+        handler, observer = events.FileSystemEventHandler(), observers.Observer()
+        handler.on_any_event = lambda event: wake.set() if event.event_type in _TELLING else None
+        observer.schedule(handler, str(folder), recursive=recursive)
+        observer.start()
+    except (ImportError, OSError):  # not installed; or no more watches to be had
+        yield
+        return
+    try:
+        yield
+    finally:
+        observer.stop()
+        observer.join(1)

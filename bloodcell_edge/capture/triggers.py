@@ -1,0 +1,172 @@
+"""Which frames of a source are taken in: every one, one every N seconds, each new field at rest, or on a key press.
+
+>>> from bloodcell_edge.capture import open_source
+>>> from bloodcell_edge.capture.triggers import FieldChange
+>>> with open_source("fake:smear?stage=scan&columns=3&rows=1&pace=0") as source, FieldChange() as wanted:
+...     sum(wanted(frame) for frame in source)
+3
+"""
+
+from __future__ import annotations
+
+import select
+import sys
+import termios
+import tty
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
+
+from ..errors import SourceError
+from ..records import Frame
+from .overlap import View, likeness
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+_MOVED = 0.6  # two views of one place correlate by more than this, however they are lit
+_EMPTY = 1.5  # grey levels: less structure than this is noise, and nothing to tell places by
+
+
+class Trigger(Protocol):
+    """Says of each frame, in order, whether it is to be taken in."""
+
+    def __call__(self, frame: Frame) -> bool:
+        """True: take it."""
+
+    def close(self) -> None:
+        """Let go of what it listens to. Twice is fine."""
+
+    def __enter__(self) -> Self:
+        """The trigger itself."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+
+
+class EveryFrame:
+    """Takes every frame."""
+
+    def __call__(self, frame: Frame) -> bool:  # noqa: ARG002 - others look at it
+        """True."""
+        return True
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class EverySeconds(EveryFrame):
+    """Takes the first frame, then the first one of each further period, by the frames' own clock.
+
+    Args:
+        seconds: the period; more than 0.
+
+    Raises:
+        SourceError: a period of 0 or less.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        if not seconds > 0:
+            message = f"every {seconds:g} seconds: expected more than 0"
+            raise SourceError(message)
+        self._period_ns = round(seconds * 1e9)
+        self._due_ns: int | None = None
+
+    def __call__(self, frame: Frame) -> bool:
+        """True where the period is over; periods that passed without a frame are not made up for."""
+        if self._due_ns is not None and frame.monotonic_ns < self._due_ns:
+            return False
+        missed = 0 if self._due_ns is None else (frame.monotonic_ns - self._due_ns) // self._period_ns
+        start_ns = frame.monotonic_ns if self._due_ns is None else self._due_ns + missed * self._period_ns
+        self._due_ns = start_ns + self._period_ns
+        return True
+
+
+class FieldChange(EveryFrame):
+    """Takes a field once, when the stage has moved and come to rest.
+
+    Args:
+        rest_s: how long the picture must have stood still.
+    """
+
+    def __init__(self, rest_s: float = 0.25) -> None:
+        self._rest_ns = round(rest_s * 1e9)
+        self._before: View | None = None
+        self._taken: View | None = None
+        self._still_since_ns = 0
+
+    def __call__(self, frame: Frame) -> bool:
+        """True for the first frame of a field at rest that is not the field taken last."""
+        view, before = View.of(frame.image), self._before
+        self._before = view
+        if before is None or not _at_rest(before, view):
+            self._still_since_ns = frame.monotonic_ns
+            return False
+        if frame.monotonic_ns - self._still_since_ns < self._rest_ns:
+            return False
+        if self._taken is not None and _same_place(self._taken, view):
+            return False
+        self._taken = view
+        return True
+
+
+class KeyPress(EveryFrame):
+    """Takes the next frame after a key was pressed on a terminal; keys pressed meanwhile count once.
+
+    Args:
+        terminal: default standard input. It echoes nothing and does not wait for Enter until this is closed;
+            Ctrl-C goes on interrupting.
+
+    Raises:
+        SourceError: it is not a terminal.
+    """
+
+    def __init__(self, terminal: TextIO | None = None) -> None:
+        self._terminal = terminal or sys.stdin
+        if not self._terminal.isatty():
+            message = "a key press was to take each field, but standard input is no terminal; start it on one"
+            raise SourceError(message)
+        self._before: list[Any] | None = termios.tcgetattr(self._terminal)
+        tty.setcbreak(self._terminal)
+
+    def __call__(self, frame: Frame) -> bool:  # noqa: ARG002 - the key decides
+        """True where a key was pressed since the last time."""
+        if self._before is None or not select.select([self._terminal], [], [], 0)[0]:
+            return False
+        termios.tcflush(self._terminal, termios.TCIFLUSH)
+        return True
+
+    def close(self) -> None:
+        """Give the terminal back as it was. Twice is fine."""
+        if self._before is not None:
+            termios.tcsetattr(self._terminal, termios.TCSADRAIN, self._before)
+            self._before = None
+
+
+def _at_rest(before: View, view: View) -> bool:
+    """True where the picture did not move between two frames: they fit best unshifted, however noisy they are."""
+    if before.pixels.shape != view.pixels.shape:
+        return False
+    if max(float(before.pixels.std()), float(view.pixels.std())) < _EMPTY:
+        return True
+    unmoved = likeness(before, view)
+    around = ((x, y) for x in (-1, 0, 1) for y in (-1, 0, 1) if x or y)
+    return unmoved >= _MOVED and all(likeness(before, view, x, y) < unmoved for x, y in around)
+
+
+def _same_place(a: View, b: View) -> bool:
+    """True where two views, both at rest, show the same place; two empty ones are taken to."""
+    if a.pixels.shape != b.pixels.shape:
+        return False
+    empty = [float(view.pixels.std()) < _EMPTY for view in (a, b)]
+    return all(empty) if any(empty) else likeness(a, b) >= _MOVED
