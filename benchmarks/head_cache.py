@@ -42,7 +42,7 @@ def main():
     dataset = load_data(arguments.data).only("train")
     step = max(len(dataset.pictures) // arguments.pictures, 1)
     pictures = dataset.pictures[::step][: arguments.pictures]
-    prepared = prepare_pictures(pictures, recipe.size)
+    prepared = prepare_pictures(pictures, recipe.shown_as)
     targets = prepared.targets(dataset.labels)
     validation = np.array(leaky_split(prepared.pictures)) == "validation"
     keras.utils.set_random_seed(0)

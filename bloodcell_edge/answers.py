@@ -29,6 +29,9 @@ class Sink(Protocol):
     def answer(self, file: str, prediction: Prediction) -> None:
         """One cell of a file."""
 
+    def no_cell(self, file: str) -> None:
+        """A picture in which no cell is found."""
+
     def error(self, file: str, reason: str) -> None:
         """A file that cannot be read."""
 
@@ -61,6 +64,10 @@ class JsonSink:
             }
         )
 
+    def no_cell(self, file: str) -> None:
+        """The keys of an answer, without one."""
+        self._line({"file": file, "label": None, "score": None, "scores": None, "box": None, "ms": None})
+
     def error(self, file: str, reason: str) -> None:
         """Keys ``file`` and ``error``."""
         self._line({"file": file, "error": reason})
@@ -87,6 +94,10 @@ class TableSink:
         """Label, score, milliseconds, file."""
         line = f"{prediction.label:<13} {prediction.score:>6.3f} {prediction.latency_ms:>7.2f}  {_printable(file)}\n"
         self._stream.write(line)
+
+    def no_cell(self, file: str) -> None:
+        """A line that says so."""
+        self._stream.write(f"{'no cell':<13} {'-':>6} {'-':>7}  {_printable(file)}\n")
 
     def error(self, file: str, reason: str) -> None:  # noqa: ARG002
         """The reason in place of an answer; it names the file."""
@@ -121,6 +132,10 @@ class CsvSink:
         box = prediction.box or ("", "", "", "")
         row = [file, prediction.label, f"{prediction.score:.6f}", *scores, *box, f"{prediction.latency_ms:.3f}", ""]
         self._writer.writerow(row)
+
+    def no_cell(self, file: str) -> None:
+        """A row with the file alone."""
+        self.error(file, "")
 
     def error(self, file: str, reason: str) -> None:
         """A row with the reason alone."""
@@ -173,14 +188,21 @@ def classify_paths(classifier: Classifier, paths: Sequence[Path], sinks: Sequenc
         for file, answer in _answers(classifier, files):
             failed += isinstance(answer, str)
             for sink in told:
-                if isinstance(answer, str):
-                    sink.error(str(file), answer)
-                else:
-                    sink.answer(str(file), answer)
+                _tell(sink, str(file), answer)
     return failed
 
 
-def _answers(classifier: Classifier, files: Sequence[Path]) -> Iterator[tuple[Path, Prediction | str]]:
+def _tell(sink: Sink, file: str, answer: tuple[Prediction, ...] | str) -> None:
+    if isinstance(answer, str):
+        sink.error(file, answer)
+    elif not answer:
+        sink.no_cell(file)
+    else:
+        for cell in answer:
+            sink.answer(file, cell)
+
+
+def _answers(classifier: Classifier, files: Sequence[Path]) -> Iterator[tuple[Path, tuple[Prediction, ...] | str]]:
     for file in files:
         try:
             yield file, classifier.classify(read_image(file))

@@ -21,8 +21,9 @@ import numpy as np
 
 from . import machine
 from .classifier import Classifier
-from .errors import BceError, DataError, MissingFile, NoPictures, PictureError, SpecError
-from .image import prepare, read_image
+from .errors import BceError, DataError, MissingFile, NoPictures, PictureError
+from .image import read_image
+from .locate import locate
 from .reporting import SILENT, Reporter
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ class Result:
         threads: cores for one invoke.
         target: "int8", "float16", ... as its spec says.
         interpreter: what ran it, with its version.
-        stages_ms: median of each of `STAGES`; locate is 0.0 where the model takes whole pictures.
+        stages_ms: median of each of `STAGES`; locate is 0.0 where the model takes whole pictures, resize and invoke
+            are of all cells of a picture where it takes cells.
         end_to_end_ms: from a file name to scores.
         invoke_ms: of the interpreter alone, its input set and its output read.
         images_per_s: n over the sum of all end to end times, one picture after the other.
@@ -152,7 +154,7 @@ def benchmark(
         MissingFile: no model given, or one that does not exist.
         NoPictures: none given, or none that can be read.
         DataError: fewer than one run or thread.
-        SpecError: a model that is damaged, or that takes single cells.
+        SpecError: a model that is damaged, or that answers differently on this machine.
         RuntimeMissing: no interpreter opens a model.
         BceError: a model that cannot be run in a process of its own.
     """
@@ -270,22 +272,22 @@ class _Case(NamedTuple):
 
     @classmethod
     def open(cls, path: Path, threads: int) -> _Case:
-        classifier = Classifier.open(path, threads=threads)
-        if classifier.spec.view != "frame":
-            message = f"{path}: view {classifier.spec.view!r} cannot be measured by this version, expected 'frame'"
-            raise SpecError(message)
-        return cls(path, threads, classifier)
+        return cls(path, threads, Classifier.open(path, threads=threads))
 
     def run(self, picture: Path) -> tuple[float, float, float, float]:
         """Seconds of each of `STAGES` for one picture file."""
         start = time.perf_counter()
         image = read_image(picture)
         decoded = time.perf_counter()
-        pixels = prepare(image, self.classifier.spec.input_size)
+        located, looked = None, decoded
+        if self.classifier.spec.view == "cell":
+            located, looked = locate(image), time.perf_counter()
+        shown = self.classifier.spec.shown_as.show(image, located)
         resized = time.perf_counter()
-        self.classifier.interpreter.scores(pixels)
+        for one in shown:
+            self.classifier.interpreter.scores(one.pixels)
         end = time.perf_counter()
-        return decoded - start, 0.0, resized - decoded, end - resized
+        return decoded - start, looked - decoded, resized - looked, end - resized
 
 
 def _check(models: Sequence[Path], threads: Sequence[int], runs: int) -> None:

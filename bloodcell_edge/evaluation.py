@@ -12,7 +12,6 @@ import numpy as np
 from .data import Dataset, Picture, Unreadable, read_each
 from .errors import DataError, NoPictures
 from .files import sha256_file
-from .image import prepare
 from .metrics import Evaluation, evaluate
 from .reporting import SILENT, Reporter
 from .seen import all_hashes, from_json
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .image import Image
+    from .views import Shown
 
 
 class Predictor(Protocol):
@@ -41,7 +41,7 @@ class Answers:
 
     Attributes:
         pictures: that were asked about; their labels are the model's.
-        scores: float32, shape (n, labels).
+        scores: float32, shape (n, labels); NaN where no cell was found.
         evaluation: the figures on them.
         unknown: pictures of other classes: how many were asked about ("n"), and of those how many were "rejected",
             which is "unidentified" plus "no_cell".
@@ -55,6 +55,11 @@ class Answers:
     unknown: dict[str, Any]
     seen: tuple[str, ...]
     unreadable: tuple[Unreadable, ...]
+
+    def with_cell(self) -> tuple[list[Picture], NDArray[np.float32]]:
+        """The pictures in which a cell was found, and their scores."""
+        rows = np.flatnonzero(~np.isnan(self.scores).any(axis=1))
+        return [self.pictures[row] for row in rows], self.scores[rows]
 
     def as_json(self, model: str) -> dict[str, Any]:
         """The keys of `bce evaluate --json`."""
@@ -78,7 +83,7 @@ def evaluate_files(
     """Ask a model about every labelled picture and work out the figures.
 
     Args:
-        model: with view "frame".
+        model: asked about each picture's most prominent cell, or with view "frame" about the whole.
         dataset: pictures of the model's labels; those of other classes count as unknowns.
         allow_seen: keep pictures that the model was trained on.
         is_copy: a further test, whether a picture is a turned or sheared copy of a training photograph.
@@ -92,21 +97,21 @@ def evaluate_files(
     if dataset.labels != labels:
         message = f"{dataset.root}: read with labels {list(dataset.labels)}, the model has {list(labels)}"
         raise DataError(message)
-    known = None if allow_seen else from_json(model.spec.seen)
+    known, view = None if allow_seen else from_json(model.spec.seen), model.spec.shown_as
 
-    def use(image: Image) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None, bool]:
+    def use(image: Image) -> tuple[Shown | None, NDArray[np.uint8] | None, bool]:
         copy = is_copy is not None and not allow_seen and is_copy(image)
-        return prepare(image, model.spec.input_size), None if known is None else all_hashes(image), copy
+        return view.show_labelled(image), None if known is None else all_hashes(image), copy
 
     with report.bar("read") as progress:
         done, unreadable = read_each([*dataset.pictures, *dataset.unknown], use, progress=progress)
     fresh, seen = [], []
-    for picture, (pixels, hashes, copy) in done:
+    for picture, (one, hashes, copy) in done:
         holds = known is not None and hashes is not None and known.holds(sha256_file(picture.path), hashes)
         if holds or copy:
             seen.append(picture.file)
         else:
-            fresh.append((picture, pixels))
+            fresh.append((picture, one))
     labelled = [row for row in fresh if row[0].label in labels]
     if not labelled:
         if seen:
@@ -115,32 +120,61 @@ def evaluate_files(
         message = f"{dataset.root}: no readable picture of {', '.join(labels)}"
         raise NoPictures(message)
     pictures = tuple(picture for picture, _ in labelled)
-    scores = model.scores(np.stack([pixels for _, pixels in labelled]))
-    others = [row for row in fresh if row[0].label not in labels]
-    unknown = _unknown(model, [pixels for _, pixels in others])
-    found = figures(pictures, scores, model.spec)
+    shown = [cell for _, cell in labelled]
+    scores = _scores(model, shown)
+    unknown = _unknown(model, [other for picture, other in fresh if picture.label not in labels])
+    no_cell = np.array([cell is None for cell in shown])
+    marked = np.array([cell is not None and bool(cell.mark) for cell in shown])
+    found = figures(pictures, scores, model.spec, no_cell=no_cell, marked=marked)
     return Answers(pictures, scores, found, unknown, tuple(seen), (*dataset.unreadable, *unreadable))
 
 
-def figures(pictures: Sequence[Picture], scores: NDArray[np.float32], spec: ModelSpec) -> Evaluation:
-    """`metrics.evaluate` on pictures; by photograph where every picture's group is known."""
+def _scores(model: Predictor, shown: Sequence[Shown | None]) -> NDArray[np.float32]:
+    """Probabilities, shape (n, labels); NaN where nothing is shown."""
+    there = np.array([one is not None for one in shown], np.bool_)
+    scores = np.full((len(shown), len(model.spec.labels)), np.nan, np.float32)
+    if there.any():
+        scores[there] = model.scores(np.stack([one.pixels for one in shown if one is not None]))
+    return scores
+
+
+def figures(
+    pictures: Sequence[Picture],
+    scores: NDArray[np.float32],
+    spec: ModelSpec,
+    *,
+    no_cell: NDArray[np.bool_] | None = None,
+    marked: NDArray[np.bool_] | None = None,
+) -> Evaluation:
+    """`metrics.evaluate` on pictures; by photograph where every picture's group is known.
+
+    Args:
+        pictures: labelled.
+        scores: shape (n, labels).
+        spec: of the model.
+        no_cell: see `metrics.evaluate`.
+        marked: likewise.
+    """
     groups = [picture.group for picture in pictures]
     truth = np.array([spec.labels.index(picture.label or "") for picture in pictures])
     return evaluate(
         truth,
         scores,
         spec.labels,
+        no_cell=no_cell,
+        marked=marked,
         groups=None if None in groups else groups,
         reject_threshold=spec.reject_threshold,
     )
 
 
-def _unknown(model: Predictor, pixels: list[NDArray[np.uint8]]) -> dict[str, int]:
+def _unknown(model: Predictor, shown: Sequence[Shown | None]) -> dict[str, int]:
     """How many pictures of none of the classes were turned away."""
-    threshold = model.spec.reject_threshold or 0.0
-    top = model.scores(np.stack(pixels)).max(axis=1) if pixels else np.empty(0)
-    unidentified = int((top < threshold).sum())
-    return {"n": len(pixels), "rejected": unidentified, "unidentified": unidentified, "no_cell": 0}
+    cells = [one for one in shown if one is not None]
+    top, marked = _scores(model, cells).max(axis=1, initial=0.0), np.array([bool(one.mark) for one in cells], np.bool_)
+    unidentified = int(((top < (model.spec.reject_threshold or 0.0)) | marked).sum())
+    no_cell = len(shown) - len(cells)
+    return {"n": len(shown), "rejected": unidentified + no_cell, "unidentified": unidentified, "no_cell": no_cell}
 
 
 def count_by_label(pictures: Sequence[Picture]) -> dict[str, int]:

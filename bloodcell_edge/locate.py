@@ -35,22 +35,26 @@ if TYPE_CHECKING:
     Points = NDArray[np.int32]
 
 RED_CELL_UM = 7.5
-"""Diameter of a red cell on a smear, µm (Bain, Blood Cells: A Practical Guide; 6.7 to 7.7 in most people)."""
+"""Diameter of a red cell on a smear, µm (as in `smear`: Bain, Blood Cells: A Practical Guide)."""
 
 # Sizes: small lymphocytes have the smallest nuclei, about as large as a red cell; platelets are 2 to 3 µm, giant ones
-# as large as a red cell. Values chosen on the odd-numbered photographs of benchmarks/locate_truth.py.
+# as large as a red cell. Values chosen on the odd-numbered photographs, PBC pictures and drawn fields of
+# benchmarks/locate_truth.py.
 _SMALLEST_NUCLEUS = 0.38  # area
 _SMALLEST_NUCLEUS_AT_EDGE = 0.35  # area of what is seen of it
 _SMALLEST_LOBE = 0.04  # area; smaller is dust, granules and rims
 _SMALLEST_SEED = 0.18  # area of the largest lobe of a nucleus
 _LOBE_GAP = 0.35  # length between lobes of one nucleus
+_SPECK_GAP = 0.2  # the same for pieces that no nucleus begins with
 _WIDEST_NUCLEUS = 3.2  # length that lobes may have together where there is no gap between them
 _GAP_COST = 1.0  # by how much of each gap that is less
+_LARGEST_LOBE = 0.8  # area of a second lobe, from which it may be the nucleus of a second cell, and is marked
 _WIDEST_LOBES = 2.6  # length, beyond which lobes may be those of two cells, and are marked
-_WIDEST_PIECE = 3.2  # the same of one piece: nuclei of monocytes are wide, and their cytoplasm is as dark
+_WIDEST_PIECE = 3.5  # the same of one piece: nuclei of monocytes are wide, and their cytoplasm is as dark
 _SOLIDITY = 0.4  # least share of its convex hull that a nucleus fills; specks of debris fill less
 _LYMPHOID_CORE = 0.68  # radius of the largest disc in a nucleus that is one round piece; lobes are thinner
 _PARTED_CORE = 0.5  # the same of two that are one piece with a neck between them
+_LARGEST_CLUMP = 50  # area, beyond which nothing is parted: it is no clump of cells, but a smear or noise
 _NECK = 0.45  # thickness of that neck, share of the smaller one
 _USUAL_NUCLEUS = 1.8  # area
 _LARGEST_CORE = 1.0  # least diameter of a red cell over the radius of the largest disc of chromatin (7.5 µm)
@@ -72,6 +76,8 @@ _OTSU_SHARE = 0.75  # chromatin begins below Otsu's threshold, since nuclei diff
 _HUE_UNIT = 16
 _HUE_RANGE = (12, 45)  # of haemoglobin's red and green over its blue absorbance, in 1/16; about 1.2 to 2.8 was seen
 _SMALLEST_SIDE = 16  # pixels
+_UNLIT = 10  # the brightest colour is below one part in so many of the field's light; chromatin lets a third of blue by
+_UNLIT_SHARE = 500  # of the picture, one part in so many, from which a dark edge is no cell
 _COARSE_SIDE = 24  # pixels, at least, of the shorter side where the empty field is sought
 _STAINED_SHARE = 6  # a row or column belongs to a cell where one in so many of its pixels is stained
 _WORKING_SIDE = 240  # pixels; the longer side is halved until it is shorter than this
@@ -177,6 +183,9 @@ def _look(image: Image, halvings: int, red_cell_px: float | None) -> Located:
     """Look once, at a size halved so often; a red cell's diameter is in pixels of the whole picture."""
     height, width = image.shape[:2]
     small = resize(image, (-(-height >> halvings), -(-width >> halvings)))
+    unlit = _unlit(small)
+    if unlit is not None:
+        small = _with_light(small, unlit)
     dark, chromatin = _absorbance(small)
     nuclei = _above(chromatin, max(_LEAST_CHROMATIN, int(_otsu(chromatin) * _OTSU_SHARE)))
     faint, red = _stained(dark, nuclei)
@@ -184,17 +193,57 @@ def _look(image: Image, halvings: int, red_cell_px: float | None) -> Located:
         measured = _red_cell_diameter(red, nuclei)
         red_cell_px = None if measured is None else measured * 2**halvings
     ruler = _guess(nuclei) if red_cell_px is None else red_cell_px / 2**halvings
-    groups = [group for group in _join(_lobes(nuclei, ruler), ruler) if _is_nucleus(group, nuclei.shape, ruler)]
+    outside = np.zeros_like(nuclei) if unlit is None else unlit
+    groups = [group for group in _join(_lobes(nuclei, ruler), ruler) if _is_nucleus(group, outside, ruler)]
     stained = faint | nuclei
     boxes = [_grow(_bounds(group), stained, round(_CYTOPLASM * ruler)) for group in groups]
     crowded = [
-        _is_too_wide(group, ruler) or any(_meet(box, other) for other in boxes if other is not box)
+        _may_be_two(group, ruler) or any(_meet(box, other) for other in boxes if other is not box)
         for group, box in zip(groups, boxes, strict=True)
     ]
     cells = [
-        _whole_size(box, touching, 2**halvings, (height, width)) for box, touching in zip(boxes, crowded, strict=True)
+        _whole_size(box, touching, _is_cut(box, outside), 2**halvings, (height, width))
+        for box, touching in zip(boxes, crowded, strict=True)
     ]
     return Located(tuple(sorted(cells, key=lambda cell: (cell.y, cell.x))), red_cell_px)
+
+
+def lit(image: Image) -> Image:
+    """The same picture with light where it has none at its edges; itself where all of it is lit.
+
+    Black corners come from a round field stop, from a camera that sees past the eyepiece, and from turned copies.
+
+    Args:
+        image: uint8 RGB, shape (height, width, 3), at least 16 pixels each way.
+    """
+    unlit = _unlit(image)
+    return image if unlit is None else _with_light(image, unlit)
+
+
+def _unlit(small: Image) -> Mask | None:
+    """1 where no light comes through at the picture's edges, with a margin; None where all is lit."""
+    import cv2
+
+    brightest: Mask = small.max(axis=2)
+    dark: Mask = (brightest < _ranked(brightest, 19, 20) // _UNLIT).view(np.uint8)
+    edge = (dark[0], dark[-1], dark[:, 0], dark[:, -1])
+    if not any(side.any() for side in edge):
+        return None
+    _, pieces, boxes, _ = cv2.connectedComponentsWithStats(dark)
+    at_edge = np.unique(np.concatenate([pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]]))
+    large = [piece for piece in at_edge if piece and boxes[piece, cv2.CC_STAT_AREA] * _UNLIT_SHARE >= dark.size]
+    if not large:
+        return None
+    margin: Any = cv2.dilate(np.isin(pieces, large).view(np.uint8), _square(5))
+    return None if margin.all() else margin
+
+
+def _with_light(small: Image, unlit: Mask) -> Image:
+    """A copy, with the colour of the empty field where no light is."""
+    seen = small[unlit == 0]
+    copy = small.copy()
+    copy[unlit == 1] = [_ranked(seen[:, channel], 9, 10) for channel in range(3)]
+    return copy
 
 
 @cache
@@ -376,7 +425,7 @@ def _guess(nuclei: Mask) -> float:
     import cv2
 
     area = int(cv2.connectedComponentsWithStats(nuclei)[2][1:, cv2.CC_STAT_AREA].max(initial=0))
-    return max(_RED_CELL_GUESS * min(nuclei.shape), math.sqrt(4 / math.pi * area / _USUAL_NUCLEUS))
+    return float(max(_RED_CELL_GUESS * min(nuclei.shape), math.sqrt(4 / math.pi * area / _USUAL_NUCLEUS)))
 
 
 def _lobes(nuclei: Mask, ruler: float) -> list[_Lobe]:
@@ -423,9 +472,11 @@ def _parted(piece: Mask, ruler: float) -> list[Mask]:
     """A piece, parted where two or more discs as large as round nuclei meet in a neck."""
     import cv2
 
-    depth = _depth(piece)
     large = _PARTED_CORE * ruler
-    if depth.max() < large or max(piece.shape) < 3 * large:
+    if max(piece.shape) < 3 * large or np.count_nonzero(piece) > _LARGEST_CLUMP * _area(ruler):
+        return [piece]
+    depth = _depth(piece)
+    if depth.max() < large:
         return [piece]
     for level in range(int(large * _NECK), int(depth.max() * _NECK) + 1):
         count, cores = cv2.connectedComponents(_above(depth, level))
@@ -474,7 +525,8 @@ def _thinned(outline: Points) -> Points:
 
 def _belongs(lobe: _Lobe, group: list[_Lobe], gap: float, ruler: float) -> bool:
     """One nucleus: the farther apart the lobes, the less wide they may be together."""
-    if gap > _LOBE_GAP * ruler or lobe.core >= _LYMPHOID_CORE * ruler:  # where its group has one as large
+    reach = _LOBE_GAP if lobe.area >= _SMALLEST_SEED * _area(ruler) else _SPECK_GAP
+    if gap > reach * ruler or lobe.core >= _LYMPHOID_CORE * ruler:  # where its group has one as large
         return False
     return _span(_outline([*group, lobe])) <= _WIDEST_NUCLEUS * ruler - _GAP_COST * gap
 
@@ -483,9 +535,12 @@ def _outline(group: list[_Lobe]) -> Points:
     return group[0].outline if len(group) == 1 else np.concatenate([lobe.outline for lobe in group])
 
 
-def _is_too_wide(group: list[_Lobe], ruler: float) -> bool:
-    """Perhaps the nuclei of two cells."""
-    return _span(_outline(group)) > (_WIDEST_LOBES if len(group) > 1 else _WIDEST_PIECE) * ruler
+def _may_be_two(group: list[_Lobe], ruler: float) -> bool:
+    """Too wide for the nucleus of one cell, or two lobes that are each large enough for one."""
+    lobes = [group[0], *(lobe for lobe in group[1:] if lobe.area >= _SMALLEST_SEED * _area(ruler))]
+    if len(lobes) == 1:
+        return _span(lobes[0].outline) > _WIDEST_PIECE * ruler
+    return _span(_outline(lobes)) > _WIDEST_LOBES * ruler or lobes[1].area >= _LARGEST_LOBE * _area(ruler)
 
 
 def _hull_area(outline: Points) -> float:
@@ -510,13 +565,23 @@ def _bounds(group: list[_Lobe]) -> tuple[int, int, int, int]:
     return min(lefts), min(tops), max(rights), max(bottoms)
 
 
-def _is_nucleus(group: list[_Lobe], shape: tuple[int, ...], ruler: float) -> bool:
+def _is_nucleus(group: list[_Lobe], unlit: Mask, ruler: float) -> bool:
     """Large enough, for a nucleus that is seen whole or one that the picture cuts, and not scattered."""
-    left, top, right, bottom = _bounds(group)
-    cut = left == 0 or top == 0 or right == shape[1] or bottom == shape[0]
-    least = _SMALLEST_NUCLEUS_AT_EDGE if cut else _SMALLEST_NUCLEUS
+    least = _SMALLEST_NUCLEUS_AT_EDGE if _is_cut(_bounds(group), unlit) else _SMALLEST_NUCLEUS
     area = sum(lobe.area for lobe in group)
     return area >= least * _area(ruler) and area >= _SOLIDITY * _hull_area(_outline(group))
+
+
+def _is_cut(box: tuple[int, int, int, int], unlit: Mask) -> bool:
+    """At the picture's edge, or where its light ends: there the corners of a box do not count, cells are round."""
+    left, top, right, bottom = box
+    height, width = unlit.shape
+    if left == 0 or top == 0 or right == width or bottom == height:
+        return True
+    rows, columns = np.nonzero(unlit[top - 1 : bottom + 1, left - 1 : right + 1])  # a cut cell ends where light does
+    across, down = right - left + 2, bottom - top + 2
+    off_x, off_y = (2 * columns + 1 - across) * down, (2 * rows + 1 - down) * across
+    return bool((off_x * off_x + off_y * off_y <= across * across * down * down).any())
 
 
 def _grow(bounds: tuple[int, int, int, int], stained: Mask, reach: int) -> tuple[int, int, int, int]:
@@ -541,10 +606,9 @@ def _meet(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> b
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
-def _whole_size(box: tuple[int, int, int, int], touching: bool, factor: int, size: tuple[int, int]) -> Box:
+def _whole_size(box: tuple[int, int, int, int], touching: bool, cut: bool, factor: int, size: tuple[int, int]) -> Box:
     """A box of the small picture in pixels of the whole one."""
     left, top, right, bottom = (factor * side for side in box)
     height, width = size
     right, bottom = min(right, width), min(bottom, height)
-    whole = left > 0 and top > 0 and right < width and bottom < height
-    return Box(left, top, right - left, bottom - top, whole, touching)
+    return Box(left, top, right - left, bottom - top, not cut, touching)

@@ -227,6 +227,7 @@ def evaluate(
     labels: Sequence[str],
     *,
     no_cell: Bools | None = None,
+    marked: Bools | None = None,
     groups: Sequence[Hashable] | None = None,
     reject_threshold: float | None = None,
 ) -> Evaluation:
@@ -237,6 +238,8 @@ def evaluate(
         scores: probabilities, shape (n, labels); the prediction is the first highest. Rows without a cell are not read.
         labels: the model's labels.
         no_cell: bool, shape (n,), True where no cell was found; None where there was one in every picture.
+        marked: bool, shape (n,), True for cells that are UNIDENTIFIED whatever their score, so not covered (cut by the
+            edge, touching); None where there are none.
         groups: the photograph of each picture, or None where that is not known.
         reject_threshold: a top score below it is UNIDENTIFIED, so not covered; None covers every cell.
 
@@ -257,6 +260,8 @@ def evaluate(
     predicted[found], top[found] = cell_scores.argmax(axis=1), cell_scores.max(axis=1)
     confusion = confusion_matrix(truth, predicted, len(labels))
     correct, covered = predicted == truth, top >= (reject_threshold or 0.0)
+    if marked is not None:
+        covered &= ~np.asarray(marked, np.bool_)
     return Evaluation(
         n=n,
         loss=log_loss(cell_truth, cell_scores) if found.any() else None,

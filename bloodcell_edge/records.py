@@ -67,16 +67,16 @@ class Notice:
     """Something that happened at a source and is worth a line in the store.
 
     Attributes:
-        kind: "lost" and "back" (a camera or folder), "stale" (it gives only old frames), "setting" (a camera does not
-            do what was asked), "unreadable" (a file that is no picture), "again" (content seen before under another
-            name), "ended" (a video stopped before its end).
+        kind: "lost" and "back" (a camera or folder), "stale" (it gives only old frames), "setting" (a camera or folder
+            does not do all that was asked), "unreadable" (a file that is no picture), "again" (content taken in
+            before), "ended" (a video stopped before its end), "full" (there is no room for results, or is again).
         text: what, where and why, in one line.
         at: when it was noticed, aware, UTC.
         path: the file it is about, if any.
         sha256: of that file's bytes, where they could be read.
     """
 
-    kind: Literal["lost", "back", "stale", "setting", "unreadable", "again", "ended"]
+    kind: Literal["lost", "back", "stale", "setting", "unreadable", "again", "ended", "full"]
     text: str
     at: datetime
     path: Path | None = None
@@ -92,7 +92,8 @@ class Prediction:
         score: the top probability, 0..1, also where the label is UNIDENTIFIED.
         scores: probability of each label.
         box: (x, y, width, height) in pixels of the picture; None where the model takes the whole picture.
-        latency_ms: preparing and invoking, without decoding.
+        latency_ms: preparing and invoking, without decoding; of a picture with several cells, each one's share.
+        mark: why the cell may not be named, see `views.Shown`; empty where it may.
     """
 
     label: str
@@ -100,6 +101,7 @@ class Prediction:
     scores: dict[str, float]
     box: tuple[int, int, int, int] | None
     latency_ms: float
+    mark: str = ""
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ import numpy as np
 
 from .errors import DataError
 from .files import write_bytes
+from .image import encode_jpeg
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -199,8 +200,6 @@ def draw_folder(
         DataError: as `draw_field`.
         OSError: the folder cannot be written.
     """
-    import cv2
-
     counts = dict.fromkeys(LABELS, per_class) if isinstance(per_class, int) else dict(per_class)
     _check(tuple(counts), size, UM_PER_PX)
     wanted = [(label, number) for label in sorted(counts) for number in range(1, counts[label] + 1)]
@@ -208,10 +207,8 @@ def draw_folder(
     for label, number in wanted:
         own_seed = int.from_bytes(hashlib.sha256(f"{seed}/{label}/{number}".encode()).digest()[:6], "big")
         field = draw_field(own_seed, (label,), size=size, ambiguity=ambiguity)
-        pixels = cv2.cvtColor(field.image, cv2.COLOR_RGB2BGR)
-        _, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
         path = Path(out) / label / f"{label.lower()}-{number:04d}.jpg"
-        write_bytes(path, data.tobytes())
+        write_bytes(path, encode_jpeg(field.image, quality=_JPEG_QUALITY))
         written.append(path)
         if progress is not None:
             progress(len(written), len(wanted))

@@ -13,12 +13,10 @@ from typing import Any
 
 from .errors import MissingFile, SpecError
 from .files import write_json
+from .views import View
 
 SPEC_VERSION = 1
 """Raise when an older reader would misunderstand a newer spec."""
-
-VIEWS = ("frame", "cell")
-"""What one picture gives: "frame" the whole picture, squeezed; "cell" a crop for each located cell."""
 
 INTENDED_USE = "Research use only, not for diagnosis."
 
@@ -49,10 +47,11 @@ class ModelSpec:
     Attributes:
         name: what to call it.
         labels: classes in output order.
-        view: one of `VIEWS`.
+        view: one of `views.VIEWS`.
         input_size: (height, width) in pixels of the RGB 0..255 input.
         target: "keras", or the conversion target of a .tflite ("int8", "float16", ...).
         image_version: `image.IMAGE_VERSION` when it was trained.
+        crop_um: side of the crop around a cell on the smear, µm; None for view "frame".
         temperature: by which the logits were divided; inside the graph.
         reject_threshold: top score below which a picture is UNIDENTIFIED; None where none was fitted.
         training: recipe, backbone, starting weights, seed, data with counts by picture and by photograph.
@@ -76,6 +75,7 @@ class ModelSpec:
     input_size: tuple[int, int]
     target: str
     image_version: int
+    crop_um: float | None = None
     temperature: float = 1.0
     reject_threshold: float | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -98,15 +98,22 @@ class ModelSpec:
         if not self.labels or len(set(self.labels)) != len(self.labels) or not named:
             message = f"spec {self.name}: labels must be different names of one line, found {list(self.labels)}"
             raise SpecError(message)
-        if self.view not in VIEWS:
-            message = f"spec {self.name}: view must be one of {', '.join(VIEWS)}, found {self.view!r}"
-            raise SpecError(message)
         if len(self.input_size) != 2 or not all(isinstance(side, int) and side > 0 for side in self.input_size):
             message = f"spec {self.name}: input_size must be (height, width) in pixels, found {self.input_size}"
             raise SpecError(message)
         if self.reject_threshold is not None and not 0 <= self.reject_threshold <= 1:
             message = f"spec {self.name}: reject_threshold must be 0 to 1, found {self.reject_threshold}"
             raise SpecError(message)
+        try:
+            self.shown_as  # noqa: B018  # refuses what cannot be shown
+        except SpecError as error:
+            message = f"spec {self.name}: {error}"
+            raise SpecError(message) from error
+
+    @property
+    def shown_as(self) -> View:
+        """How pictures are shown to this model."""
+        return View(self.view, self.input_size, self.crop_um)
 
     def with_(self, **changes: Any) -> ModelSpec:
         """A copy with some fields changed."""

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from bloodcell_edge.data import Picture, read_each
-from bloodcell_edge.errors import ConversionError, SpecError
+from bloodcell_edge.errors import ConversionError
 from bloodcell_edge.files import refuse_existing, sha256_file, write_bytes
-from bloodcell_edge.image import prepare
 from bloodcell_edge.interpreter import load_interpreter
 from bloodcell_edge.modelfile import pack
 from bloodcell_edge.reporting import Reporter
@@ -83,7 +82,6 @@ def convert_files(
     Raises:
         OutputExists: a file is there and `force` is not given; nothing is converted then.
         ConversionError: see `to_tflite`; int8 without a readable representative picture.
-        SpecError: a model with a view that this version cannot prepare pictures for.
     """
     for target in targets:
         refuse_existing(out / target.file_name, force=force)
@@ -107,17 +105,20 @@ def _samples(
     pictures: Sequence[Picture], spec: ModelSpec, report: Reporter
 ) -> tuple[NDArray[np.uint8], tuple[dict[str, str], ...]]:
     """Pixels of the representative dataset, and its list for the spec."""
-    if spec.view != "frame":
-        message = f"{spec.name}: view {spec.view!r} cannot be calibrated by this version, expected 'frame'"
-        raise SpecError(message)
     if not pictures:
         message = f"{spec.name}: int8 needs a representative dataset, found no picture"
         raise ConversionError(message)
-    done, bad = read_each(pictures, lambda image: prepare(image, spec.input_size))
+    done, bad = read_each(pictures, spec.shown_as.show_labelled)
     for one in bad:
         report.say(f"left out of the representative dataset: {one.error}")
-    listed = tuple({"file": picture.file, "sha256": sha256_file(picture.path)} for picture, _ in done)
-    return with_full_range(np.stack([pixels for _, pixels in done])), listed
+    shown = [(picture, one.pixels) for picture, one in done if one is not None]
+    if not shown:
+        message = f"{spec.name}: int8 needs a representative dataset, found no cell in {len(done)} pictures"
+        raise ConversionError(message)
+    if len(shown) < len(done):
+        report.say(f"left out of the representative dataset: {len(done) - len(shown)} pictures without a cell")
+    listed = tuple({"file": picture.file, "sha256": sha256_file(picture.path)} for picture, _ in shown)
+    return with_full_range(np.stack([pixels for _, pixels in shown])), listed
 
 
 def _spec(flatbuffer: bytes, spec: ModelSpec, target: Target, representative: tuple[dict[str, str], ...]) -> ModelSpec:
@@ -127,7 +128,7 @@ def _spec(flatbuffer: bytes, spec: ModelSpec, target: Target, representative: tu
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / target.file_name
         path.write_bytes(_described(flatbuffer, bare))
-        golden = golden_samples(load_interpreter(path), spec.labels, spec.input_size)
+        golden = golden_samples(load_interpreter(path), spec.labels, spec.shown_as)
     return bare.with_(golden=golden)
 
 

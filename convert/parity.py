@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,13 +12,15 @@ import numpy as np
 from bloodcell_edge.data import Picture, read_each
 from bloodcell_edge.errors import NoPictures, SpecError
 from bloodcell_edge.evaluation import Predictor
-from bloodcell_edge.image import prepare
 from bloodcell_edge.intervals import mcnemar_exact
 from bloodcell_edge.records import CandidateParity, ParityReport
 from bloodcell_edge.reporting import Reporter
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from bloodcell_edge.image import Image
+    from bloodcell_edge.views import View
 
 FEWEST_TO_PROVE = 100
 """With fewer pictures an agreement of 98 % cannot be told from one of 95 %: the gate does not pass."""
@@ -68,8 +70,8 @@ def compare(
 ) -> ParityReport:
     """Ask the reference and every candidate about the same picture files.
 
-    Each model prepares the pictures through `image.prepare` for its own input size, so that a difference in decoding
-    or resizing counts too.
+    Each model is shown the pictures in its own view, from the files on, so that a difference in decoding or resizing
+    counts too. Pictures in which no cell is found are left out, and that is said.
 
     Args:
         reference: the Keras model.
@@ -88,22 +90,25 @@ def compare(
         if candidate.model.spec.labels != labels:
             message = f"{candidate.path}: labels {candidate.model.spec.labels}, the reference has {labels}"
             raise SpecError(message)
-    sizes = {reference.spec.input_size, *(candidate.model.spec.input_size for candidate in candidates)}
+    views = {reference.spec.shown_as, *(candidate.model.spec.shown_as for candidate in candidates)}
     with report.bar("read") as progress:
-        done, bad = read_each(pictures, lambda image: {size: prepare(image, size) for size in sizes}, progress=progress)
+        done, bad = read_each(pictures, lambda image: _shown(image, views), progress=progress)
     for one in bad:
         report.say(f"left out: {one.error}")
-    if not done:
+    complete = [(picture, shown) for picture, shown in done if len(shown) == len(views)]
+    if len(complete) < len(done):
+        report.say(f"left out: {len(done) - len(complete)} pictures without a cell")
+    if not complete:
         message = f"{reference_file}: no picture of {', '.join(labels)} to compare on"
         raise NoPictures(message)
-    read = tuple(picture for picture, _ in done)
-    pixels = {size: np.stack([prepared[size] for _, prepared in done]) for size in sizes}
+    read = tuple(picture for picture, _ in complete)
+    pixels = {view: np.stack([shown[view] for _, shown in complete]) for view in views}
     truth = np.array([labels.index(picture.label or "") for picture in read])
-    expected = reference.scores(pixels[reference.spec.input_size])
+    expected = reference.scores(pixels[reference.spec.shown_as])
     judged = []
     for candidate in candidates:
         report.say(f"comparing {candidate.path.name}")
-        scores = candidate.model.scores(pixels[candidate.model.spec.input_size])
+        scores = candidate.model.scores(pixels[candidate.model.spec.shown_as])
         judged.append(judge(candidate, read, truth, expected, scores, limits))
     groups = {picture.group for picture in read}
     return ParityReport(
@@ -114,6 +119,12 @@ def compare(
         reference_accuracy=100 * float(np.mean(np.argmax(expected, axis=1) == truth)),
         candidates=tuple(judged),
     )
+
+
+def _shown(image: Image, views: Iterable[View]) -> dict[View, Image]:
+    """A labelled picture as each view shows it; the views in which a cell is found."""
+    shown = {view: view.show_labelled(image) for view in views}
+    return {view: one.pixels for view, one in shown.items() if one is not None}
 
 
 def judge(

@@ -1,4 +1,4 @@
-"""Name the cell in every picture of a folder; python classify_folder.py MODEL FOLDER."""
+"""Name the white cells in every picture of a folder; python classify_folder.py MODEL FOLDER."""
 
 import sys
 from pathlib import Path
@@ -9,8 +9,8 @@ from bloodcell_edge.errors import PictureError
 classifier = bloodcell_edge.load_model(sys.argv[1])
 for path in sorted(Path(sys.argv[2]).glob("*.jpg")):
     try:
-        said = classifier.classify(bloodcell_edge.read_image(path))
+        cells = classifier.classify(bloodcell_edge.read_image(path))
     except PictureError as error:
         print(error)
     else:
-        print(f"{path.name}: {said.label} ({said.score:.2f})")
+        print(f"{path.name}: {', '.join(f'{cell.label} ({cell.score:.2f})' for cell in cells) or 'no cell'}")

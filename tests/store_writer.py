@@ -21,7 +21,8 @@ START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 def spec(*, view="cell", sha256="ab" * 32, **changes):
     """A spec as a packed model file has it."""
-    return ModelSpec("made-up", LABELS, view, (96, 96), "int8", 1, sha256=sha256, **changes)
+    crop_um = 20.0 if view == "cell" else None
+    return ModelSpec("made-up", LABELS, view, (96, 96), "int8", 1, crop_um=crop_um, sha256=sha256, **changes)
 
 
 def sha256(number):

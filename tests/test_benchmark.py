@@ -327,10 +327,11 @@ def test_models_must_be_given_and_be_there(pictures, tmp_path):
         benchmark(pictures[:1], pictures)
 
 
-def test_a_model_of_single_cells_is_refused(write, pictures):
-    """A model with view "cell" is not measured as if it took whole pictures."""
-    with pytest.raises(SpecError, match="'cell'"):
-        benchmark([write("cell.tflite", view="cell")], pictures)
+def test_a_model_of_single_cells_is_measured_with_the_locator(write, pictures):
+    """With view "cell" looking for cells is a stage of its own, and end to end is the sum of all."""
+    result = benchmark([write("cell.tflite", view="cell", crop_um=20.0)], pictures, runs=20).results[0]
+    assert min(result.stages_ms.values()) > 0
+    assert result.end_to_end_ms.p50 == pytest.approx(sum(result.stages_ms.values()), rel=0.3)
 
 
 @pytest.mark.parametrize("asked", [{"runs": 0}, {"threads": ()}, {"threads": (1, 0)}])

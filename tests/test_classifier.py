@@ -9,6 +9,7 @@ from bloodcell_edge.image import prepare
 from bloodcell_edge.records import UNIDENTIFIED
 from bloodcell_edge.smear import draw_field
 from bloodcell_edge.spec import ModelSpec
+from bloodcell_edge.views import Shown
 
 LABELS = ("RED", "GREEN", "BLUE")
 SPEC = ModelSpec("tiny", LABELS, "frame", (64, 48), "int8", 1)
@@ -22,7 +23,7 @@ def test_a_picture_of_any_size_is_named(tiny_model, target, size):
     classifier = Classifier.open(tiny_model(target))
     for label, colour in COLOURS.items():
         image = np.full((*size, 3), colour, np.uint8)
-        found = classifier.classify(image)
+        (found,) = classifier.classify(image)
 
         assert found.label == label
         assert found.score == max(found.scores.values()) == found.scores[label] > 0.9
@@ -41,7 +42,7 @@ def test_classify_and_scores_agree(tiny_model):
 
     assert (rows.dtype, rows.shape) == (np.float32, (4, 3))
     for image, row in zip(images, rows, strict=True):
-        assert list(classifier.classify(image).scores.values()) == row.tolist()
+        assert list(classifier.classify(image)[0].scores.values()) == row.tolist()
 
 
 def test_no_pictures_give_no_rows(tiny_model):
@@ -59,11 +60,10 @@ def test_it_says_what_it_is(tiny_model):
     [
         ({"labels": ("RED", "BLUE")}, r"labels \(\(64, 48\), 2\) as its spec says, found \(\(64, 48\), 3\)"),
         ({"input_size": (48, 64)}, r"labels \(\(48, 64\), 3\) as its spec says, found \(\(64, 48\), 3\)"),
-        ({"view": "cell"}, "models with view 'frame', found 'cell'; upgrade bce"),
     ],
 )
 def test_a_model_that_is_not_what_its_spec_says(tiny_model, changes, says):
-    """Labels, input size or view that do not fit are refused, with expected and found."""
+    """Labels or input size that do not fit are refused, with expected and found."""
     path = tiny_model(**changes)
     with pytest.raises(SpecError, match=rf"{path.name}: .*{says}"):
         Classifier.open(path)
@@ -78,27 +78,47 @@ def test_bare_and_absent_files_are_refused(tiny_flatbuffers, tmp_path):
         Classifier.open(tmp_path / "absent.tflite")
 
 
-@given(st.lists(st.floats(0, 1, width=32), min_size=3, max_size=3), st.none() | st.floats(0, 1))
-def test_below_the_threshold_nobody_is_named(scores, threshold):
-    """The label is that of the highest score, or UNIDENTIFIED where that is below the threshold; scores stay."""
-    found = predict(scores, SPEC.with_(reject_threshold=threshold), latency_ms=1.5)
-    rejected = threshold is not None and max(scores) < threshold
+@given(
+    st.lists(st.floats(0, 1, width=32), min_size=3, max_size=3),
+    st.none() | st.floats(0, 1),
+    st.sampled_from(["", "edge"]),
+)
+def test_below_the_threshold_or_marked_nobody_is_named(scores, threshold, mark):
+    """The label is that of the highest score, UNIDENTIFIED where that is below the threshold or the cell is marked."""
+    shown = Shown(np.zeros((64, 48, 3), np.uint8), (1, 2, 3, 4), mark)
+    found = predict(scores, SPEC.with_(reject_threshold=threshold), shown, latency_ms=1.5)
+    rejected = bool(mark) or (threshold is not None and max(scores) < threshold)
 
     assert found.label == (UNIDENTIFIED if rejected else LABELS[scores.index(max(scores))])
     assert found.score == max(scores)
     assert list(found.scores.items()) == list(zip(LABELS, scores, strict=True))
-    assert (found.box, found.latency_ms) == (None, 1.5)
+    assert (found.box, found.mark, found.latency_ms) == ((1, 2, 3, 4), mark, 1.5)
 
 
 def test_the_threshold_of_the_file_is_used(tiny_model):
     """A grey picture, one third each, is UNIDENTIFIED by a file that rejects below one half, and named by another."""
     grey = np.full((64, 48, 3), 128, np.uint8)
 
-    assert Classifier.open(tiny_model(reject_threshold=0.5)).classify(grey).label == UNIDENTIFIED
-    assert Classifier.open(tiny_model()).classify(grey).label in LABELS
+    assert Classifier.open(tiny_model(reject_threshold=0.5)).classify(grey)[0].label == UNIDENTIFIED
+    assert Classifier.open(tiny_model()).classify(grey)[0].label in LABELS
 
 
 def test_scores_must_be_as_many_as_labels():
     """A wrong number of scores is a mistake, not a shorter answer."""
     with pytest.raises(ValueError, match="zip"):
-        predict([0.5, 0.5], SPEC, latency_ms=1)
+        predict([0.5, 0.5], SPEC, Shown(np.zeros((64, 48, 3), np.uint8), None), latency_ms=1)
+
+
+def test_a_model_of_cells_names_each(tiny_model):
+    """View "cell" gives an answer with its box for each cell, none for an empty field; a cut cell is UNIDENTIFIED."""
+    classifier = Classifier.open(tiny_model(view="cell", crop_um=20.0))
+    field = draw_field(3, ("NEUTROPHIL", "LYMPHOCYTE"), size=(480, 640)).image
+    whole = classifier.classify(field)
+    x, _, width, _ = whole[0].box
+    cut = classifier.classify(np.ascontiguousarray(field[:, x + width // 3 :]))
+
+    assert len(whole) == 2
+    assert all(cell.label in LABELS and not cell.mark for cell in whole)
+    assert [cell.label for cell in cut if cell.box[0] == 0] == [UNIDENTIFIED]
+    assert [cell.mark for cell in cut if cell.box[0] == 0] == ["edge"]
+    assert classifier.classify(np.full((240, 320, 3), 230, np.uint8)) == ()

@@ -84,10 +84,10 @@ def test_a_cell_at_the_edge_is_not_whole():
 
 
 def test_two_cells_side_by_side_are_told_apart_or_marked():
-    """A white cell copied so that it touches itself gives two boxes, or one that is marked as touching."""
+    """Of 16 white cells copied so that they touch their copy, 13 give two boxes, or one marked as touching."""
     right = 0
-    for seed in range(10):
-        drawn = draw_field(seed, ("LYMPHOCYTE",), size=(480, 640))
+    for seed in range(16):
+        drawn = draw_field(seed, (LABELS[seed % 4],), size=(480, 640))
         cell = drawn.cells[0]
         image = np.hstack([drawn.image, drawn.image])
         patch = drawn.image[cell.y : cell.y + cell.height, cell.x : cell.x + cell.width]
@@ -97,7 +97,7 @@ def test_two_cells_side_by_side_are_told_apart_or_marked():
         image[cell.y : cell.y + cell.height, x : x + cell.width][mask > 0] = patch[mask > 0]
         near = [box for box in locate(image).cells if box.x < x + cell.width and box.x + box.width > cell.x]
         right += len(near) == 2 or any(box.touching for box in near)
-    assert right >= 8
+    assert right >= 13
 
 
 def stained_otherwise(image, gains, gamma):
@@ -167,7 +167,7 @@ def test_the_answer_is_the_same_on_every_machine():
     assert hashlib.sha256(said.encode()).hexdigest()[:16] == RECORDED
 
 
-RECORDED = "unknown"
+RECORDED = "fd05aac66c87b1d5"  # x86-64, and arm64 under emulation: numpy 2.4, OpenCV 5.0
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_an_impossible_scale_is_refused(um_per_px):
 
 @needs_shared
 def test_white_cells_of_photographs_are_found():
-    """On even-numbered photographs recall is 0.95 and precision 0.93 or better; benchmarks/locate_truth.py has figures."""
+    """On even-numbered photographs, boxes.csv untouched, recall is 0.98 and precision 0.95 or better."""
     with (SHARED / "photos/boxes.csv").open(newline="") as stream:
         rows = [row for row in csv.DictReader(stream) if row["kind"] == "WBC" and int(row["file"][11:16]) % 2 == 0]
     true = {}
@@ -202,8 +202,8 @@ def test_white_cells_of_photographs_are_found():
         cells = locate(read_image(SHARED / "photos" / name)).cells
         found += len(cells)
         right += sum(any(overlap(cell, box) >= 0.4 for cell in cells) for box in boxes)
-    assert right >= 0.95 * len(rows)
-    assert right >= 0.93 * found
+    assert right >= 0.98 * len(rows)
+    assert right >= 0.95 * found
 
 
 @needs_shared
@@ -225,3 +225,30 @@ def test_cells_of_another_microscope_are_found(label):
         cells = locate(read_image(file)).cells
         hits += any(cell.x < 180 < cell.x + cell.width and cell.y < 180 < cell.y + cell.height for cell in cells)
     assert (len(files), hits >= 29) == (30, True)
+
+
+def test_black_corners_are_no_stain():
+    """A field seen through a round stop, or turned on black, has the same cells, ruler and cuts as the field itself."""
+    same = 0
+    for seed in range(12):
+        image = draw_field(seed, (LABELS[seed % 4],), size=(480, 640)).image
+        stop = np.zeros(image.shape[:2], np.uint8)
+        cv2.circle(stop, (320, 240), 330, 1, cv2.FILLED)
+        seen = image * stop[..., None]
+        one, other = locate(image), locate(seen)
+        assert other.red_cell_px == pytest.approx(one.red_cell_px, rel=0.1)
+        inside = [cell for cell in one.cells if stop[cell.y : cell.y + cell.height, cell.x : cell.x + cell.width].all()]
+        same += len(other.cells) == len(one.cells) and all(
+            any(overlap(cell, found) > 0.7 for found in other.cells) for cell in inside
+        )
+    assert same >= 11
+
+
+def test_a_cell_cut_by_darkness_is_not_whole():
+    """A cell of which a black corner covers a part is marked as cut; the uncovered one is not."""
+    drawn = draw_field(4, ("NEUTROPHIL",), size=(480, 640))
+    cell = drawn.cells[0]
+    image = drawn.image.copy()
+    image[:, : cell.x + cell.width // 3] = 0
+    assert [found.whole for found in locate(image).cells] == [False]
+    assert [found.whole for found in locate(drawn.image).cells] == [True]

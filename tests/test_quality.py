@@ -47,7 +47,7 @@ def test_every_limit_has_its_verdict_with_number_and_limit(drawn):
 
 
 def test_blurred_fields_are_refused_for_focus(drawn):
-    """Out of focus by a sixth of a red cell, at least 11 of 12 are refused, and the reason names focus and the limit."""
+    """Out of focus by a sixth of a red cell, at least 11 of 12 are refused, and the reason names focus and limit."""
     reasons = [judge(cv2.GaussianBlur(i, (0, 0), RED_CELL_PX / 6), red_cell_px=RED_CELL_PX).reason for i in drawn]
     assert sum(reason.startswith("focus") and "(limit 3.2)" in reason for reason in reasons) >= 11
 

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bloodcell_edge.errors import MissingFile, SpecError
-from bloodcell_edge.spec import SPEC_VERSION, VIEWS, Golden, ModelSpec, load_spec, save_spec, spec_from_json
+from bloodcell_edge.spec import SPEC_VERSION, Golden, ModelSpec, load_spec, save_spec, spec_from_json
+from bloodcell_edge.views import VIEWS
 
 LABELS = ("EOSINOPHIL", "LYMPHOCYTE")
 SPEC = ModelSpec("tiny", LABELS, "frame", (96, 128), "int8", 1)
@@ -25,6 +26,7 @@ specs = st.builds(
     name=text,
     labels=st.lists(label, min_size=1, max_size=6, unique=True).map(tuple),
     view=st.sampled_from(VIEWS),
+    crop_um=st.floats(1, 100),
     input_size=st.tuples(st.integers(1, 2000), st.integers(1, 2000)),
     target=text,
     image_version=st.integers(0, 99),

@@ -19,7 +19,7 @@ from .options import PATH, Terminal, echo_json, force_option, json_option, label
 @click.option("--out", type=PATH, metavar="DIR", help="Folder for the files.  [default: beside the .keras]")
 @click.option("--allow-small", is_flag=True, help="Accept fewer than 50 representative pictures, or a class missing.")
 @labels_option
-@click.option("--view", type=click.Choice(["frame"]), help="For a bare .keras without spec.json.")
+@click.option("--view", type=click.Choice(["frame", "cell"]), help="For a bare .keras without spec.json.")
 @force_option
 @json_option
 def convert(

@@ -42,7 +42,8 @@ def evaluate(
     if plots is not None:
         from ..training.plots import save_plots
 
-        save_plots(plots, evaluation=answers.evaluation, pictures=answers.pictures, scores=answers.scores)
+        pictures, scores = answers.with_cell()
+        save_plots(plots, evaluation=answers.evaluation, pictures=pictures, scores=scores)
     for one in answers.unreadable:
         report.say(f"left out: {one.error}")
     if as_json:

@@ -15,12 +15,13 @@ import numpy as np
 from ..data import Picture, Progress, Unreadable, read_each, read_rows
 from ..errors import DataError
 from ..files import sha256_file, write_text
-from ..image import prepare
 from ..seen import perceptual_hash
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ..image import Image
+    from ..views import View
     from .recipes import Recipe
 
 TRAIN, VALIDATION, HELD_BACK = "train", "validation", "heldback"
@@ -50,9 +51,11 @@ class Prepared:
 
     Attributes:
         pictures: one each, with label.
-        pixels: uint8 RGB, shape (n, size, size, 3).
-        aspects: width through height of each file's picture, shape (n,).
-        hashes: `seen.perceptual_hash` of each, shape (n, 16).
+        pixels: uint8 RGB, shape (n, size, size, 3): what the view shows of each; black where no cell was found.
+        aspects: width through height of what each shows, shape (n,).
+        hashes: `seen.perceptual_hash` of each whole picture, shape (n, 16).
+        found: bool, shape (n,): False where the view is of cells and the picture shows none.
+        marked: bool, shape (n,): cells that are not named whatever the scores, see `views.Shown`.
         unreadable: what could not be decoded.
     """
 
@@ -60,36 +63,46 @@ class Prepared:
     pixels: NDArray[np.uint8]
     aspects: NDArray[np.float64]
     hashes: NDArray[np.uint8]
+    found: NDArray[np.bool_]
+    marked: NDArray[np.bool_]
     unreadable: tuple[Unreadable, ...]
 
     def targets(self, labels: Sequence[str]) -> NDArray[np.int64]:
         """The position of each picture's label in `labels`, shape (n,)."""
         return np.array([labels.index(picture.label or "") for picture in self.pictures], np.int64)
 
+    def rows(self, rows: NDArray[np.int64]) -> Prepared:
+        """Some of them, in that order."""
+        pictures = tuple(self.pictures[row] for row in rows)
+        pixels, aspects, hashes = self.pixels[rows], self.aspects[rows], self.hashes[rows]
+        return Prepared(pictures, pixels, aspects, hashes, self.found[rows], self.marked[rows], ())
 
-def prepare_pictures(pictures: Sequence[Picture], size: int, *, progress: Progress | None = None) -> Prepared:
+
+def prepare_pictures(pictures: Sequence[Picture], view: View, *, progress: Progress | None = None) -> Prepared:
     """Read pictures once, the way the device does.
 
     Args:
         pictures: labelled.
-        size: input side in pixels.
+        view: how the model is shown them.
         progress: called as pictures are done.
 
     Raises:
         NoPictures: none can be read.
     """
-    done, bad = read_each(
-        pictures,
-        lambda image: (prepare(image, (size, size)), image.shape[1] / image.shape[0], perceptual_hash(image)),
-        progress=progress,
-    )
-    return Prepared(
-        tuple(picture for picture, _ in done),
-        np.stack([made[0] for _, made in done]),
-        np.array([made[1] for _, made in done]),
-        np.stack([made[2] for _, made in done]),
-        tuple(bad),
-    )
+    done, bad = read_each(pictures, lambda image: _prepared(image, view), progress=progress)
+    read = tuple(picture for picture, _ in done)
+    pixels, aspects, hashes, found, marked = (list(column) for column in zip(*(made for _, made in done), strict=True))
+    flags = np.array(found, np.bool_), np.array(marked, np.bool_)
+    return Prepared(read, np.stack(pixels), np.array(aspects), np.stack(hashes), *flags, tuple(bad))
+
+
+def _prepared(image: Image, view: View) -> tuple[Image, float, NDArray[np.uint8], bool, bool]:
+    """One row of `Prepared`, but the picture."""
+    shown, known_by = view.show_labelled(image), perceptual_hash(image)
+    if shown is None:
+        return np.zeros((*view.size, 3), np.uint8), 1.0, known_by, False, False
+    aspect = image.shape[1] / image.shape[0] if shown.box is None else 1.0
+    return shown.pixels, aspect, known_by, True, bool(shown.mark)
 
 
 def take_out(labels: Sequence[str], groups: Sequence[str], share: float, *, seed: int) -> NDArray[np.bool_]:

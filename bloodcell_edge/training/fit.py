@@ -78,8 +78,8 @@ class _Run:
     report: Reporter
 
     def side(self, name: str) -> NDArray[np.int64]:
-        """Positions of the pictures on one side of the split."""
-        return np.flatnonzero([row.split == name for row in self.rows])
+        """Positions of the pictures on one side of the split, of those that show a cell."""
+        return np.flatnonzero(np.array([row.split == name for row in self.rows]) & self.prepared.found)
 
     @property
     def watched(self) -> NDArray[np.int64]:
@@ -168,11 +168,16 @@ def _split_and_prepare(
     if dataset.skipped:
         report.say(f"skipped: {dataset.skipped} hidden files or files that are no pictures")
     with report.bar("read") as progress:
-        prepared = prepare_pictures(dataset.pictures, recipe.size, progress=progress)
+        prepared = prepare_pictures(dataset.pictures, recipe.shown_as, progress=progress)
     bad = (*dataset.unreadable, *prepared.unreadable)
     for one in bad:
         report.say(f"left out: {one.error}")
-    _refuse_empty(dataset.root, replace(dataset, pictures=prepared.pictures).by_label())
+    with_cell = tuple(picture for picture, found in zip(prepared.pictures, prepared.found, strict=True) if found)
+    if len(with_cell) < len(prepared.pictures):
+        missed = len(prepared.pictures) - len(with_cell)
+        of = len(prepared.pictures)
+        report.say(f"no white cell found in {missed} of {of} pictures: not trained on, and wrong where held back")
+    _refuse_empty(dataset.root, replace(dataset, pictures=with_cell).by_label())
     pictures = with_photographs(prepared.pictures, report)
     rows = members(pictures, recipe)
     write_json(run.config, run_config(recipe, dataset))
@@ -197,7 +202,7 @@ def _resume(run: RunFolder, recipe: Recipe, report: Reporter) -> tuple[list[Memb
         )
         raise DataError(message)
     with report.bar("read") as progress:
-        return rows, prepare_pictures([row.picture for row in rows], recipe.size, progress=progress)
+        return rows, prepare_pictures([row.picture for row in rows], recipe.shown_as, progress=progress)
 
 
 def with_photographs(pictures: Sequence[Picture], report: Reporter) -> list[Picture]:
@@ -249,7 +254,7 @@ def _head_stage(state: _Run, name: str, train_rows: NDArray[np.int64], watched: 
     hashes = np.array([row.sha256 for row in state.rows])
 
     def cached(rows: NDArray[np.int64], *, augmented: bool) -> NDArray[np.float32]:
-        some = _rows_of(state.prepared, rows)
+        some = state.prepared.rows(rows)
         with state.report.bar("features of the frozen backbone") as progress:
             return frozen_features(
                 state.features, some, hashes[rows].tolist(), recipe, augmented=augmented,
@@ -359,11 +364,6 @@ def _compile(net: Any, recipe: Recipe, rate: Any) -> None:
     net.compile(optimizer=optimizer, loss=loss, metrics=["accuracy"], jit_compile=False)
 
 
-def _rows_of(prepared: Prepared, rows: NDArray[np.int64]) -> Prepared:
-    pictures = tuple(prepared.pictures[row] for row in rows)
-    return Prepared(pictures, prepared.pixels[rows], prepared.aspects[rows], prepared.hashes[rows], ())
-
-
 def _scores(state: _Run, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     return KerasModel(state.model, _bare_spec(state), state.folder.model).scores(state.prepared.pixels[rows])
 
@@ -376,22 +376,26 @@ def _loss_and_accuracy(state: _Run, rows: NDArray[np.int64], scores: NDArray[np.
 def _bare_spec(state: _Run) -> ModelSpec:
     recipe = state.recipe
     name = state.folder.path.name
-    return ModelSpec(name, state.labels, recipe.view, (recipe.size, recipe.size), "keras", IMAGE_VERSION)
+    view = recipe.shown_as
+    return ModelSpec(name, state.labels, view.name, view.size, "keras", IMAGE_VERSION, crop_um=view.crop_um)
 
 
 def _finish(state: _Run, history: list[dict[str, Any]], *, drawn: bool, seconds: float) -> ModelSpec:
     """Figures on the held-back pictures, plots, spec and the model itself; metrics.json last: it says "done"."""
-    run, held_back = state.folder, state.side(HELD_BACK)
+    run = state.folder
+    held_back = np.flatnonzero([row.split == HELD_BACK for row in state.rows])  # also those without a cell
     pictures = [state.rows[row].picture for row in held_back]
-    scores = _scores(state, held_back)
-    found = figures(pictures, scores, _bare_spec(state))
+    scores, shown = _scores(state, held_back), state.prepared.rows(held_back)
+    found = figures(pictures, scores, _bare_spec(state), no_cell=~shown.found, marked=shown.marked)
     with beside(run.model) as temporary:
         keras.Model(state.model.input, state.model.output, name="bloodcell").save(temporary)
-    trained = [row for row, member in enumerate(state.rows) if member.split != HELD_BACK]
+    trained = [row for row, member in enumerate(state.rows) if member.split != HELD_BACK]  # or looked at in vain
     spec = _spec(state, trained, found.as_json(), drawn=drawn)
     save_spec(run.spec, spec)
     save_photographs(run.index, [state.rows[row].picture for row in trained], state.report)
-    save_plots(run.plots, history=history, evaluation=found, pictures=pictures, scores=scores)
+    with_cell = np.flatnonzero(shown.found)
+    asked = [pictures[row] for row in with_cell]
+    save_plots(run.plots, history=history, evaluation=found, pictures=asked, scores=scores[with_cell])
     write_json(run.metrics, _metrics(state, history, {"model": str(run.model), **found.as_json()}, seconds))
     return spec
 

@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import MissingFile, SpecError
 from ..image import IMAGE_VERSION
 from ..spec import ModelSpec, load_spec
+from ..views import CROP_UM
 from .frameworks import keras
 
 if TYPE_CHECKING:
@@ -81,4 +82,5 @@ def open_keras(path: str | Path, *, labels: tuple[str, ...] | None = None, view:
 
 def _bare_spec(path: Path, net: Any, labels: tuple[str, ...], view: str) -> ModelSpec:
     size = (int(net.input_shape[1]), int(net.input_shape[2]))
-    return ModelSpec(path.stem, labels, view, size, "keras", IMAGE_VERSION)
+    crop_um = CROP_UM if view == "cell" else None
+    return ModelSpec(path.stem, labels, view, size, "keras", IMAGE_VERSION, crop_um=crop_um)

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ..errors import DataError
+from ..views import CROP_UM, View
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ class Recipe:
 
     Attributes:
         name: of the recipe.
-        view: what one picture gives, see `spec.VIEWS`.
+        view: what one picture gives, see `views.VIEWS`.
+        crop_um: side of the crop around a cell on the smear, µm, for view "cell".
         backbone: a key of `backbone.BACKBONES`.
         alpha: width of the backbone, 1.0 is the published one.
         size: input side in pixels.
@@ -78,6 +80,7 @@ class Recipe:
 
     name: str
     view: str = "frame"
+    crop_um: float = CROP_UM
     backbone: str = "mobilenet_v2"
     alpha: float = 1.0
     size: int = 224
@@ -100,6 +103,11 @@ class Recipe:
     held_back: float = 0.2
     validation: float = 0.0
     seed: int = 0
+
+    @property
+    def shown_as(self) -> View:
+        """How pictures are shown to the model."""
+        return View(self.view, (self.size, self.size), self.crop_um if self.view == "cell" else None)
 
     @property
     def leaky_too(self) -> bool:

@@ -54,6 +54,38 @@ def tiny_run(workspace: Path) -> RunFolder:
     return RunFolder(workspace / "runs" / "tiny")
 
 
+@pytest.fixture(scope="session")
+def drawn_cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 200 drawn fields of 320 x 240, one folder a class, with red cells enough to measure by."""
+    folder = tmp_path_factory.mktemp("cells") / "pictures"
+    draw_folder(folder, per_class=50, seed=12, size=(240, 320), ambiguity=0.0)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cell_run(drawn_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A run with view "cell", trained on crops of drawn cells, int8 and float16 beside it; not to be changed."""
+    from bloodcell_edge.training.fit import train
+    from bloodcell_edge.training.kerasmodel import open_keras
+    from bloodcell_edge.training.recipes import choose_recipe
+    from convert.export import convert_files
+    from convert.representative import representative_pictures
+    from convert.targets import Target
+
+    run = RunFolder(tmp_path_factory.mktemp("cell-workspace") / "runs" / "cells")
+    train(
+        load_data(drawn_cells),
+        choose_recipe("drawn", view="cell", size=SIZE, epochs=EPOCHS),
+        run,
+        drawn=True,
+        report=SILENT,
+    )
+    model = open_keras(run.model)
+    samples = representative_pictures(run.model, model.spec, None, allow_small=True, report=SILENT)
+    convert_files(model, [Target.INT8, Target.FLOAT16], run.path, representative=samples, report=SILENT)
+    return run
+
+
 @pytest.fixture
 def own_run(tiny_run: RunFolder, tmp_path: Path) -> RunFolder:
     """A copy of the run that a test may change."""

@@ -36,6 +36,7 @@ from bloodcell_edge.training.dataset import (
     take_out,
 )
 from bloodcell_edge.training.recipes import choose_recipe
+from bloodcell_edge.views import View
 
 FIELD, ORIGINAL = choose_recipe("field"), choose_recipe("original")
 
@@ -234,7 +235,7 @@ def files(tmp_path):
 
 def test_pictures_are_prepared_as_on_the_device(files):
     """Pixels are those of image.prepare; aspect and hash are the file's; the unreadable one is named and left out."""
-    prepared = prepare_pictures(files, 16)
+    prepared = prepare_pictures(files, View("frame", (16, 16)))
     good = [one for one in files if one is not files[3]]
     images = [read_image(one.path) for one in good]
     assert prepared.pictures == tuple(good)
@@ -249,7 +250,7 @@ def test_pictures_are_prepared_as_on_the_device(files):
 def test_nothing_readable(files):
     """Where no picture can be read it is an error."""
     with pytest.raises(NoPictures, match="none of 1 pictures"):
-        prepare_pictures([files[3]], 16)
+        prepare_pictures([files[3]], View("frame", (16, 16)))
 
 
 @pytest.mark.parametrize("recipe", [FIELD, ORIGINAL])

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import zipfile
+from dataclasses import replace
 
 import pytest
 
 from bloodcell_edge.classifier import Classifier
 from bloodcell_edge.data import Picture
-from bloodcell_edge.errors import ConversionError, NoPictures, OutputExists, SpecError
+from bloodcell_edge.errors import ConversionError, NoPictures, OutputExists
 from bloodcell_edge.files import sha256_file
 from bloodcell_edge.modelfile import read_model_file
 from bloodcell_edge.reporting import SILENT, Silent
@@ -156,11 +157,9 @@ def test_pictures_that_cannot_be_read_are_refused(model, tmp_path):
         )
 
 
-def test_a_view_that_is_not_known_is_refused(model, training, tmp_path):
-    """Pictures of located cells cannot be prepared by this version: an error, not a file calibrated on whole frames."""
-    from dataclasses import replace
-
-    cells = replace(model, spec=model.spec.with_(view="cell"))
-
-    with pytest.raises(SpecError, match="view 'cell'"):
+def test_a_model_of_cells_needs_pictures_of_cells(model, training, tmp_path):
+    """With view "cell", a representative dataset without a cell in it is an error that says so; nothing is written."""
+    cells = replace(model, spec=model.spec.with_(view="cell", crop_um=20.0))
+    with pytest.raises(ConversionError, match=r"found no cell in \d+ pictures"):
         convert_files(cells, [Target.INT8], tmp_path, representative=training, report=SILENT)
+    assert not list(tmp_path.glob("*.tflite"))

@@ -49,7 +49,9 @@ def prepared():
     """Prepared pictures of random pixels: more than one batch."""
     pixels = np.random.default_rng(2).integers(0, 256, (N, SIZE, SIZE, 3), np.uint8)
     pictures = tuple(Picture(Path(f"{i}.png"), f"{i}.png", "A", str(i)) for i in range(N))
-    return Prepared(pictures, pixels, np.full(N, 4 / 3), np.zeros((N, 16), np.uint8), ())
+    return Prepared(
+        pictures, pixels, np.full(N, 4 / 3), np.zeros((N, 16), np.uint8), np.ones(N, bool), np.zeros(N, bool), ()
+    )
 
 
 HASHES = [f"{i:064x}" for i in range(N)]

@@ -8,9 +8,10 @@ import pytest
 from bloodcell_edge.classifier import Classifier
 from bloodcell_edge.image import prepare
 from bloodcell_edge.smear import LABELS, draw_field
+from bloodcell_edge.views import View
 from convert.golden import MARGIN, golden_samples
 
-SIZE = (48, 48)
+VIEW = View("frame", (48, 48))
 
 
 class Brightness:
@@ -48,7 +49,7 @@ def test_samples_come_in_the_order_of_the_labels():
     """One sample a label, in label order; the search ends when all are found."""
     model = Brightness(2, sharpness=0.2)
 
-    golden = golden_samples(model, ("DARK", "BRIGHT"), SIZE)
+    golden = golden_samples(model, ("DARK", "BRIGHT"), VIEW)
 
     assert [one.label for one in golden] == ["DARK", "BRIGHT"]
     assert model.asked < 60
@@ -56,7 +57,7 @@ def test_samples_come_in_the_order_of_the_labels():
 
 def test_the_search_is_the_same_each_time():
     """Samples are drawn from fixed seeds: twice the same."""
-    first, second = (golden_samples(Brightness(2, sharpness=0.2), ("A", "B"), SIZE) for _ in range(2))
+    first, second = (golden_samples(Brightness(2, sharpness=0.2), ("A", "B"), VIEW) for _ in range(2))
 
     assert first == second
 
@@ -65,7 +66,7 @@ def test_an_unsure_model_has_no_samples():
     """Where no answer is clear by twice 20/256, there is no sample rather than a shaky one, and the search ends."""
     model = Brightness(4, sharpness=0.0)
 
-    assert golden_samples(model, LABELS, SIZE) == ()
+    assert golden_samples(model, LABELS, VIEW) == ()
     assert model.asked <= 240
 
 

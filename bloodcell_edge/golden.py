@@ -1,0 +1,89 @@
+"""Golden samples: drawn pictures and what a model answered when it was made, replayed on every device.
+
+A file that answers differently here runs on other kernels, another interpreter or another OpenCV than it was proven
+with, or is damaged: better to refuse than to count by it.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from .errors import SpecError
+from .smear import draw_field
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .spec import Golden, ModelSpec
+    from .views import View
+
+TOLERANCE = 20 / 256
+"""By which another interpreter's kernels may move a score: 0.0625 to 0.078 was measured between those of LiteRT and
+tflite-runtime, x86 and arm64; the same kernels give the same bits."""
+
+
+class Answering(Protocol):
+    """Whatever answers one prepared picture."""
+
+    def scores(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Probabilities, shape (labels,), of uint8 RGB (height, width, 3)."""
+
+
+@functools.lru_cache(maxsize=256)  # every target of a model is asked about the same drawings
+def drawn_pixels(seed: int, drawn: str, view: View) -> NDArray[np.uint8] | None:
+    """A drawn cell as a model is shown it, uint8 RGB (*view.size, 3); None where no cell is found in the drawing."""
+    shown = view.show_labelled(draw_field(seed, (drawn,)).image)
+    if shown is None:
+        return None
+    shown.pixels.flags.writeable = False
+    return shown.pixels
+
+
+def digest(pixels: NDArray[np.uint8]) -> str:
+    """What prepared pixels are known by."""
+    return hashlib.sha256(pixels.tobytes()).hexdigest()
+
+
+def replay(model: Answering, spec: ModelSpec, *, name: str, runtime: str) -> float:
+    """Ask a model its golden samples again.
+
+    Args:
+        model: on this machine.
+        spec: with the samples.
+        name: of the file, for messages.
+        runtime: what runs it, for messages.
+
+    Returns:
+        The largest difference of a score, 0 where every bit is the same or there are no samples.
+
+    Raises:
+        SpecError: a picture is prepared, or answered, otherwise than when the model was made.
+    """
+    return max((_difference(model, one, spec, name, runtime) for one in spec.golden), default=0.0)
+
+
+def _difference(model: Answering, one: Golden, spec: ModelSpec, name: str, runtime: str) -> float:
+    pixels = drawn_pixels(one.seed, one.drawn, spec.shown_as)
+    if pixels is None or digest(pixels) != one.pixels_sha256:
+        found = "finds no cell in" if pixels is None else "prepares other pixels of"
+        message = (
+            f"{name}: this machine {found} golden sample {one.drawn} {one.seed} than the one the model was made on; "
+            "its OpenCV or numpy differs, or the model is of another bce: install the versions of setup.cfg, or "
+            "convert it again"
+        )
+        raise SpecError(message)
+    scores = model.scores(pixels)
+    difference = float(np.abs(scores - np.array(one.scores, np.float32)).max())
+    label = spec.labels[int(np.argmax(scores))]
+    if label != one.label or not difference <= TOLERANCE:  # NaN is no small difference
+        message = (
+            f"{name}: golden sample {one.drawn} {one.seed} was {one.label} when the model was made, is {label} here, "
+            f"a score differs by {difference:.3f} (limit {TOLERANCE:.3f}) with {runtime}; do not use it here: try "
+            "another interpreter (README), or copy the file again"
+        )
+        raise SpecError(message)
+    return difference

@@ -1,0 +1,98 @@
+"""View "cell" from training to the answer, on a small real model of drawn cells."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from bloodcell_edge.classifier import Classifier
+from bloodcell_edge.data import load_data
+from bloodcell_edge.evaluation import evaluate_files
+from bloodcell_edge.image import encode_jpeg, read_image
+from bloodcell_edge.reporting import SILENT
+from bloodcell_edge.smear import LABELS, draw_field
+from bloodcell_edge.spec import load_spec
+from bloodcell_edge.training.dataset import prepare_pictures
+from convert.parity import Limits
+from convert.proof import prove
+
+
+def test_the_run_says_what_it_was_shown(cell_run):
+    """Spec and files carry view and crop; the held-back figure is far above chance, over all held-back pictures."""
+    spec = load_spec(cell_run.spec)
+    assert (spec.view, spec.crop_um, spec.input_size) == ("cell", 20.0, (64, 64))
+    assert spec.figures["n"] == 40
+    assert spec.figures["accuracy"] > 0.6
+    for file in cell_run.tflite_files():
+        packed = Classifier.open(file).spec
+        assert (packed.view, packed.crop_um) == ("cell", 20.0)
+        assert packed.golden
+
+
+def test_training_sees_what_the_device_sees(cell_run, drawn_cells):
+    """The crop that training prepares is the crop that the view shows, to the byte."""
+    view = load_spec(cell_run.spec).shown_as
+    pictures = load_data(drawn_cells).pictures[::20]
+    prepared = prepare_pictures(pictures, view)
+    for picture, pixels in zip(prepared.pictures, prepared.pixels, strict=True):
+        assert np.array_equal(pixels, view.show_labelled(read_image(picture.path)).pixels)
+    assert prepared.found.all()
+    assert set(prepared.aspects) == {1.0}
+
+
+def test_pictures_without_a_cell_count_as_wrong(cell_run, drawn_cells, tmp_path):
+    """Ten pictures of which two show no cell: two in no_cell, neither right nor covered, n stays ten; unknowns too."""
+    for label in LABELS[:2]:
+        for number, path in enumerate(sorted((drawn_cells / label).iterdir())[:4]):
+            (tmp_path / label).mkdir(exist_ok=True)
+            shutil.copy(path, tmp_path / label / f"{number}.jpg")
+        (tmp_path / label / "empty.jpg").write_bytes(encode_jpeg(np.full((240, 320, 3), 230, np.uint8)))
+    (tmp_path / "PLATELET").mkdir()
+    (tmp_path / "PLATELET" / "empty.jpg").write_bytes(encode_jpeg(np.full((200, 320, 3), 230, np.uint8)))
+    model = Classifier.open(cell_run.path / "bloodcell-int8.tflite")
+
+    answers = evaluate_files(model, load_data(tmp_path), allow_seen=True)
+    found = answers.evaluation
+    assert (found.n, found.no_cell) == (10, 2)
+    assert [row[-1] for row in found.confusion] == [1, 1, 0, 0]
+    assert found.accuracy <= 0.8
+    assert found.coverage <= 0.8
+    assert answers.unknown == {"n": 1, "rejected": 1, "unidentified": 0, "no_cell": 1}
+    assert len(answers.with_cell()[0]) == 8
+
+
+def test_the_small_files_still_say_what_the_big_one_said(cell_run):
+    """Parity from the picture files: the int8 and float16 files of crops agree with Keras on most held-back cells."""
+    limits = Limits(max_drop=10, max_recall_drop=100, min_agreement=90, allow_small=True)
+    report = prove(cell_run.model, [], None, limits=limits, report=SILENT)
+    assert report.n == 40
+    assert report.passed, report.as_json()
+
+
+def test_classify_prints_a_line_a_cell(bce, cell_run, tmp_path):
+    """Two cells give two lines with their boxes, an empty field one with label and box null, exit code 0."""
+    (tmp_path / "two.jpg").write_bytes(encode_jpeg(draw_field(3, LABELS[:2], size=(480, 640)).image))
+    (tmp_path / "empty.jpg").write_bytes(encode_jpeg(np.full((240, 320, 3), 230, np.uint8)))
+    model = cell_run.path / "bloodcell-int8.tflite"
+
+    result = bce("classify", "two.jpg", "empty.jpg", "--model", model, "--json", "--csv", "out.csv")
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert result.returncode == 0, result.stderr
+    assert [line["file"] for line in lines] == ["two.jpg", "two.jpg", "empty.jpg"]
+    assert all(len(line["box"]) == 4 and line["label"] in (*LABELS, "UNIDENTIFIED") for line in lines[:2])
+    assert lines[0]["box"] != lines[1]["box"]
+    assert lines[2] == {"file": "empty.jpg", "label": None, "score": None, "scores": None, "box": None, "ms": None}
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 4
+
+
+@pytest.mark.parametrize("view", ["frame", "cell"])
+def test_train_takes_the_view(bce_here, drawn_cells, tmp_path, view):
+    """--view is what the run is trained with, and is written into its spec."""
+    options = ("--weights", "none", "--alpha", "0.35", "--size", "32", "--epochs", "1", "--name", view)
+    result = bce_here("train", drawn_cells, "--view", view, *options)
+    assert result.returncode == 0, result.stderr
+    spec = load_spec(tmp_path / "runs" / view / "spec.json")
+    assert (spec.view, spec.crop_um) == (view, 20.0 if view == "cell" else None)
