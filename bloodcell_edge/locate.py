@@ -224,11 +224,11 @@ def _unlit(small: Image) -> Mask | None:
     """1 where no light comes through at the picture's edges, with a margin; None where all is lit."""
     import cv2
 
+    edge = np.concatenate([small[0], small[-1], small[:, 0], small[:, -1]])
+    if edge.max(axis=1).min() >= 255 // _UNLIT:
+        return None
     brightest: Mask = small.max(axis=2)
     dark: Mask = (brightest < _ranked(brightest, 19, 20) // _UNLIT).view(np.uint8)
-    edge = (dark[0], dark[-1], dark[:, 0], dark[:, -1])
-    if not any(side.any() for side in edge):
-        return None
     _, pieces, boxes, _ = cv2.connectedComponentsWithStats(dark)
     at_edge = np.unique(np.concatenate([pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]]))
     large = [piece for piece in at_edge if piece and boxes[piece, cv2.CC_STAT_AREA] * _UNLIT_SHARE >= dark.size]
