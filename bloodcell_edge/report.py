@@ -1,33 +1,22 @@
-"""What a run has to show, as one HTML file: no link, no script, nothing to fetch; for a screen, a printer or a reader.
-
-Cells, captions and texts are plain text and escaped where the page is put together (`_table`, `_section`, `_figure`),
-so that no file name can become markup.
-"""
+"""What a training run has to show, as one HTML file; its frame and its parts are in `page`."""
 
 from __future__ import annotations
 
-import base64
 import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
-from string import Template
 from typing import Any
 
-from . import __version__
 from .errors import BceError, DataError, MissingFile
 from .files import sha256_file
 from .modelfile import read_model_file
+from .page import DRAWN, Tile, bullets, figure, hint, page, paragraph, section, share, span, table, tiles, warning
 from .runs import RunFolder
-from .spec import INTENDED_USE, ModelSpec, load_spec
-
-DRAWN = "These pictures are drawn by a program: every figure here tests the software and says nothing about blood."
-"""What stands at the top where no photograph was involved."""
+from .spec import ModelSpec, load_spec
 
 _BENCHMARK = "benchmark.json"
-_MOST_FILES = 30  # a list of files longer than that is cut, and says so
 _SIDES = {"train": "Training", "validation": "Validation", "heldback": "Held back"}
 _LEAKY = (
     "The leaky figure comes from a split by file, as the original project made it: copies of the same photograph stand "
@@ -67,84 +56,6 @@ _RECIPE_WORDS = {
     "weights": "Starting weights, as asked for",
 }
 
-_PAGE = Template("""\
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>$title</title>
-<style>
-$style
-</style>
-</head>
-<body>
-<header>
-<h1>$title</h1>
-<p class="use">$use</p>
-$notice
-</header>
-<main>
-$body
-</main>
-<footer><p>Made by bloodcell_edge $version. $use</p></footer>
-</body>
-</html>
-""")
-
-_STYLE = """\
-:root { color-scheme: light dark; --ink: #1a1a1a; --soft: #5a5a5a; --paper: #fff; --rule: #d9d9d9; --shade: #f4f6f8;
-  --accent: #0072b2; --warn-ink: #6b2400; --warn-paper: #fdeee3; --warn-rule: #d55e00; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e8e8e8; --soft: #a8adb3; --paper: #16181b; --rule: #3a3f45;
-  --shade: #1f2327; --accent: #66b7e8; --warn-ink: #ffd9bd; --warn-paper: #3a2415; --warn-rule: #e8833a; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 2rem 1.25rem; max-width: 68rem; background: var(--paper); color: var(--ink);
-  font: 1rem/1.5 system-ui, "Segoe UI", "DejaVu Sans", sans-serif; }
-h1 { margin: 0; font-size: 1.9rem; line-height: 1.2; overflow-wrap: anywhere; }
-h2 { margin: 3rem 0 .75rem; padding-bottom: .25rem; border-bottom: 2px solid var(--accent); font-size: 1.3rem; }
-p, li { max-width: 46rem; }
-.use, footer { color: var(--soft); }
-.use { margin: .35rem 0 0; }
-.warn { margin: 1rem 0; padding: .7rem 1rem; background: var(--warn-paper); color: var(--warn-ink);
-  border-left: 5px solid var(--warn-rule); }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: .9rem; margin: 1.5rem 0 0; }
-.tiles > div { padding: .8rem 1rem; background: var(--shade); border-top: 4px solid var(--accent); }
-.tiles > .bad { background: var(--warn-paper); color: var(--warn-ink); border-top-color: var(--warn-rule); }
-.tiles dt { font-size: .9rem; }
-.tiles dd { margin: 0; }
-.tiles .value { font-size: 1.75rem; font-weight: 650; line-height: 1.25; }
-.tiles .note { font-size: .85rem; }
-.scroll { margin: 1rem 0; overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-caption { padding-bottom: .4rem; text-align: left; color: var(--soft); }
-th, td { padding: .35rem .6rem; border-bottom: 1px solid var(--rule); text-align: right; vertical-align: top; }
-td { white-space: nowrap; }
-thead th { border-bottom: 2px solid var(--soft); vertical-align: bottom; font-weight: 600; }
-th[scope=row] { font-weight: 600; }
-.numbers th[scope=row] { white-space: nowrap; }
-th[scope=colgroup] { border-bottom: 1px solid var(--soft); border-left: 1px solid var(--rule); text-align: center; }
-th:first-child, .words td, .words thead th { text-align: left; }
-.words td { white-space: normal; overflow-wrap: anywhere; }
-.hashes td:last-child { font: .8rem/1.6 ui-monospace, "DejaVu Sans Mono", monospace; word-break: break-all; }
-figure { margin: 1.5rem 0; }
-figure img { display: block; max-width: 100%; height: auto; background: #fff; border: 1px solid var(--rule); }
-figcaption { margin-top: .4rem; color: var(--soft); }
-code { padding: .1rem .3rem; background: var(--shade); font-family: ui-monospace, "DejaVu Sans Mono", monospace;
-  overflow-wrap: anywhere; }
-footer { margin-top: 3rem; border-top: 1px solid var(--rule); font-size: .9rem; }
-@media print {
-  :root { color-scheme: light; --ink: #000; --soft: #444; --paper: #fff; --rule: #bbb; --shade: #fff;
-    --accent: #0072b2; --warn-ink: #000; --warn-paper: #fff; --warn-rule: #d55e00; }
-  body { max-width: none; padding: 0; font-size: 9.5pt; }
-  h2 { margin-top: 1.5rem; break-after: avoid; }
-  figure, table, .tiles > div, .warn { break-inside: avoid; }
-  .scroll { overflow: visible; }
-  .tiles { grid-template-columns: repeat(5, 1fr); }
-  th, td { padding: .2rem .4rem; }
-  figure img { max-width: 14cm; }
-}"""
-
 
 def run_report(run: RunFolder) -> str:
     """Put together everything a training run has to show.
@@ -170,21 +81,21 @@ def run_report(run: RunFolder) -> str:
         recipe = config["recipe"]
         sections = [
             _headlines(metrics, parity, files),
-            _section("What was trained", _trained(recipe, config, metrics, spec)),
-            _section("Pictures and photographs", *_data(metrics, spec)),
-            _section("Figures on held-back photographs", *_figures(metrics)),
-            _section("Does the small file say what the big one says?", *_parity(parity, run)),
-            _section("Files", *_files(files, run)),
-            _section("Speed", *_benchmark(benchmark, run)),
-            _section("Plots", *_plots(run.plots)),
-            _section("The recipe as it was run", _whole_recipe(recipe)),
-            _section("Hashes", _hashes(run)),
+            section("What was trained", _trained(recipe, config, metrics, spec)),
+            section("Pictures and photographs", *_data(metrics, spec)),
+            section("Figures on held-back photographs", *_figures(metrics)),
+            section("Does the small file say what the big one says?", *_parity(parity, run)),
+            section("Files", *_files(files, run)),
+            section("Speed", *_benchmark(benchmark, run)),
+            section("Plots", *_plots(run.plots)),
+            section("The recipe as it was run", _whole_recipe(recipe)),
+            section("Hashes", _hashes(run)),
         ]
     except KeyError as error:
         message = f"{run.path}: a JSON file of this run lacks {error}; make it again with this bce"
         raise DataError(message) from error
     name = run.path.resolve().name
-    return _page(f"Training run {name}", sections, notice=DRAWN if spec.training.get("drawn") else "")
+    return page(f"Training run {name}", sections, notice=DRAWN if spec.training.get("drawn") else "")
 
 
 def _need(path: Path) -> Any:
@@ -209,94 +120,7 @@ def _maybe(path: Path) -> Any:
         raise DataError(message) from error
 
 
-# The page: a frame for any report, and its parts.
-
-
-def _page(title: str, sections: Iterable[str], *, notice: str = "") -> str:
-    """A whole document around sections of HTML; title and notice are plain text."""
-    page = _PAGE.substitute(
-        title=escape(title),
-        style=_STYLE,
-        use=escape(INTENDED_USE),
-        notice=_warning(notice) if notice else "",
-        body="\n".join(sections),
-        version=escape(__version__),
-    )
-    return page.encode(errors="replace").decode()  # file names that are not UTF-8 come as lone surrogates
-
-
-def _section(title: str, *parts: str) -> str:
-    return "\n".join(["<section>", f"<h2>{escape(title)}</h2>", *filter(None, parts), "</section>"])
-
-
-def _paragraph(text: str) -> str:
-    return f"<p>{escape(text)}</p>"
-
-
-def _warning(text: str) -> str:
-    return f'<p class="warn" role="note">{escape(text)}</p>'
-
-
-def _hint(text: str, command: str) -> str:
-    """What is missing, and the command line that makes it."""
-    return f"<p>{escape(text)} <code>{escape(command)}</code></p>"
-
-
-def _list(title: str, items: Sequence[str]) -> str:
-    """A titled list, cut where it is long; nothing at all without items."""
-    if not items:
-        return ""
-    shown = [*items[:_MOST_FILES], *([f"and {len(items) - _MOST_FILES} more"] if len(items) > _MOST_FILES else [])]
-    return f"{_paragraph(title)}\n<ul>{''.join(f'<li>{escape(item)}</li>' for item in shown)}</ul>"
-
-
-def _table(
-    caption: str, head: Sequence[str], rows: Iterable[Sequence[object]], *, over: Sequence[tuple[str, int]] = (),
-    kind: str = "numbers",
-) -> str:  # fmt: skip
-    """A table of plain text with a header column.
-
-    Args:
-        caption: what it shows.
-        head: names of the columns.
-        rows: their cells, the first names the row; None becomes a dash.
-        over: names above groups of columns, each with the number of columns it spans.
-        kind: class for the style sheet: "numbers", "words" (left-aligned) or "hashes".
-    """
-    spans = "".join(
-        f'<th scope="colgroup" colspan="{n}">{escape(name)}</th>' if name else f'<td colspan="{n}"></td>'
-        for name, n in over
-    )
-    named = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
-    body = "\n".join(_row(row) for row in rows)
-    return (
-        f'<div class="scroll" role="region" aria-label="{escape(caption)}" tabindex="0">\n<table class="{kind}">\n'
-        f"<caption>{escape(caption)}</caption>\n<thead>{f'<tr>{spans}</tr>' if over else ''}<tr>{named}</tr></thead>\n"
-        f"<tbody>\n{body}\n</tbody>\n</table>\n</div>"
-    )
-
-
-def _row(cells: Sequence[object]) -> str:
-    name, *values = ("–" if cell is None else escape(str(cell)) for cell in cells)
-    return f'<tr><th scope="row">{name}</th>{"".join(f"<td>{value}</td>" for value in values)}</tr>'
-
-
-def _figure(path: Path, caption: str) -> str:
-    data = base64.b64encode(path.read_bytes()).decode()
-    told = escape(caption)
-    return f'<figure><img src="data:image/png;base64,{data}" alt="{told}"><figcaption>{told}</figcaption></figure>'
-
-
 # Numbers as people read them.
-
-
-def _share(share: float | None) -> str | None:
-    """A fraction 0..1 in percent."""
-    return None if share is None else f"{100 * share:.1f} %"
-
-
-def _range(interval: Sequence[float] | None) -> str | None:
-    return None if interval is None else f"{100 * interval[0]:.1f}–{100 * interval[1]:.1f} %"
 
 
 def _fixed(value: float | None, digits: int) -> str | None:
@@ -340,30 +164,22 @@ def _model_row(path: Path) -> _ModelRow:
 def _headlines(metrics: Mapping[str, Any], parity: Any, files: Sequence[_ModelRow]) -> str:
     """The few figures that somebody in a hurry takes away, none without its n."""
     held = metrics["heldback"]
-    tiles = [_tile("Accuracy on held-back photographs", _share(held["accuracy"]), _measured(held))]
+    shown = [Tile("Accuracy on held-back photographs", share(held["accuracy"]), _measured(held))]
     if leaky := metrics.get("leaky"):
         note = f"{leaky['n']} pictures, copies of photographs trained on. Not a figure of merit."
-        tiles.append(_tile("Leaky validation accuracy", _share(leaky["validation_accuracy"]), note, bad=True))
+        shown.append(Tile("Leaky validation accuracy", share(leaky["validation_accuracy"]), note, bad=True))
     if parity is not None:
         note = f"{len(parity['candidates'])} small files against the Keras model, {parity['n']} pictures"
         word = "passed" if parity["passed"] else "failed"
-        tiles.append(_tile("Parity gate", word, note, bad=not parity["passed"]))
+        shown.append(Tile("Parity gate", word, note, bad=not parity["passed"]))
     for row in files:
-        tiles.append(_tile(f"Size, {row.target}", _size(row.path.stat().st_size), row.path.name, bad=bool(row.error)))
-    return f'<dl class="tiles">\n{"".join(tiles)}</dl>'
-
-
-def _tile(name: str, value: str | None, note: str, *, bad: bool = False) -> str:
-    kind = "bad" if bad else "good"
-    return (
-        f'<div class="{kind}"><dt>{escape(name)}</dt><dd class="value">{escape(value or "–")}</dd>'
-        f'<dd class="note">{escape(note)}</dd></div>\n'
-    )
+        shown.append(Tile(f"Size, {row.target}", _size(row.path.stat().st_size), row.path.name, bad=bool(row.error)))
+    return tiles(shown)
 
 
 def _measured(held: Mapping[str, Any]) -> str:
     photographs = f" of {held['n_groups']} photographs" if held["n_groups"] is not None else ""
-    interval = f"95 % interval {_range(held['accuracy_interval'])} ({held['interval_method']})"
+    interval = f"95 % interval {span(held['accuracy_interval'])} ({held['interval_method']})"
     return f"{held['n']} pictures{photographs}, {interval}"
 
 
@@ -380,12 +196,12 @@ def _trained(recipe: Mapping[str, Any], config: Mapping[str, Any], metrics: Mapp
         ("Time", f"{metrics['seconds'] / 60:.1f} minutes"),
         ("Made with", f"bloodcell_edge {spec.bce_version}" if spec.bce_version else None),
     ]
-    return _table("The model, and where it comes from", ("What", "Value"), rows, kind="words")
+    return table("The model, and where it comes from", ("What", "Value"), rows, kind="words")
 
 
 def _whole_recipe(recipe: Mapping[str, Any]) -> str:
     rows = [(_RECIPE_WORDS.get(key, key.replace("_", " ").capitalize()), _asked(key, recipe[key])) for key in recipe]
-    return _table("Every setting, so that it can be done again", ("What", "Value"), rows, kind="words")
+    return table("Every setting, so that it can be done again", ("What", "Value"), rows, kind="words")
 
 
 def _asked(key: str, value: Any) -> str | None:
@@ -398,32 +214,32 @@ def _data(metrics: Mapping[str, Any], spec: ModelSpec) -> Iterable[str]:
     columns = [counts.get(side, {}) for side in sides for counts in (pictures, photographs)]
     rows: list[list[object]] = [[label, *(column.get(label, 0) for column in columns)] for label in spec.labels]
     rows.append(["Sum", *(sum(column.values()) for column in columns)])
-    yield _table(
+    yield table(
         "Pictures and the photographs they show, by class. No photograph is on two sides.",
         ("Class", *("pictures", "photographs") * len(sides)),
         rows,
         over=[("", 1), *((_SIDES[side], 2) for side in sides)],
     )
     unreadable = [f"{one['file']}: {one['error']}" for one in metrics["unreadable"]]
-    yield _list(f"Left out, since they could not be read ({len(unreadable)}):", unreadable)
-    yield _list("Sources that must be named:", spec.attribution)
+    yield bullets(f"Left out, since they could not be read ({len(unreadable)}):", unreadable)
+    yield bullets("Sources that must be named:", spec.attribution)
 
 
 def _figures(metrics: Mapping[str, Any]) -> Iterable[str]:
     held, leaky = metrics["heldback"], metrics.get("leaky")
     rows = _summary(held, leaky)
     if leaky:
-        yield _warning(_LEAKY)
-        yield _table("The same recipe, measured twice", ("", "Held back, by photograph", "Leaky validation"), rows)
+        yield warning(_LEAKY)
+        yield table("The same recipe, measured twice", ("", "Held back, by photograph", "Leaky validation"), rows)
     else:
-        yield _table("On pictures of photographs not trained on", ("", "Held back"), [row[:2] for row in rows])
+        yield table("On pictures of photographs not trained on", ("", "Held back"), [row[:2] for row in rows])
     intervals = held.get("recall_intervals", {})
-    yield _table(
+    yield table(
         "By class, with the 95 % interval of the recall, made like that of the accuracy",
         ("Class", "n", "Recall", "Interval", "Precision", "F1", "Specificity"),
         [
-            (label, one["n"], _share(one["recall"]), _range(intervals.get(label)), _share(one["precision"]),
-             _share(one["f1"]), _share(one["specificity"]))
+            (label, one["n"], share(one["recall"]), span(intervals.get(label)), share(one["precision"]),
+             share(one["f1"]), share(one["specificity"]))
             for label, one in held["per_class"].items()
         ],
     )  # fmt: skip
@@ -436,14 +252,14 @@ def _summary(held: Mapping[str, Any], leaky: Mapping[str, Any] | None) -> list[t
     rows: list[tuple[str, object, object]] = [
         ("Pictures (n)", held["n"], other["n"]),
         ("Photographs", held["n_groups"], None),
-        ("Accuracy", _share(held["accuracy"]), _share(other["validation_accuracy"])),
-        ("95 % interval", _range(held["accuracy_interval"]), None),
+        ("Accuracy", share(held["accuracy"]), share(other["validation_accuracy"])),
+        ("95 % interval", span(held["accuracy_interval"]), None),
         ("Method of the interval", held["interval_method"], None),
         ("Loss (cross-entropy)", _fixed(held["loss"], 3), _fixed(other["validation_loss"], 3)),
-        ("Balanced accuracy", _share(held["balanced_accuracy"]), None),
-        (f"Calibration error ({held['ece_bins']} bins)", _share(held["ece"]), None),
-        ("Coverage (not rejected)", _share(held["coverage"]), None),
-        ("Accuracy where covered", _share(held["accuracy_covered"]), None),
+        ("Balanced accuracy", share(held["balanced_accuracy"]), None),
+        (f"Calibration error ({held['ece_bins']} bins)", share(held["ece"]), None),
+        ("Coverage (not rejected)", share(held["coverage"]), None),
+        ("Accuracy where covered", share(held["accuracy_covered"]), None),
         ("Pictures without a cell", held["no_cell"], None),
     ]
     unknown = held.get("unknown")
@@ -458,26 +274,26 @@ def _confusion(held: Mapping[str, Any]) -> str:
     if not any(row[-1] for row in counts):
         counts, columns = [row[:-1] for row in counts], columns[:-1]
     rows = [(label, *row) for label, row in zip(held["labels"], counts, strict=True)]
-    return _table("What the model said (columns) of the pictures of each true class (rows)", ("True", *columns), rows)
+    return table("What the model said (columns) of the pictures of each true class (rows)", ("True", *columns), rows)
 
 
 def _parity(parity: Any, run: RunFolder) -> Iterable[str]:
     if parity is None:
         convert = "" if run.tflite_files() else f"bce convert {_quoted(run)} && "
-        yield _hint("Not compared yet. To do that:", f"{convert}bce parity {_quoted(run)}")
+        yield hint("Not compared yet. To do that:", f"{convert}bce parity {_quoted(run)}")
         return
     photographs = f" of {parity['n_groups']} photographs" if parity["n_groups"] is not None else ""
     reference = parity["reference"]
-    yield _paragraph(
+    yield paragraph(
         f"{parity['n']} held-back pictures{photographs}, read from their files by each model. The reference "
         f"{Path(reference['file']).name} is right on {reference['accuracy']:.1f} % of them. Drops are in points."
     )
     failed = [Path(one["file"]).name for one in parity["candidates"] if not one["passed"]]
     if failed:
-        yield _warning(f"The gate did not hold for {', '.join(failed)}: do not use that on a device.")
+        yield warning(f"The gate did not hold for {', '.join(failed)}: do not use that on a device.")
     elif not parity["passed"]:
-        yield _warning(f"Every file passed, but {parity['n']} pictures are too few to prove it.")
-    yield _table(
+        yield warning(f"Every file passed, but {parity['n']} pictures are too few to prove it.")
+    yield table(
         "Each small file against the reference",
         ("File", "Gate", "Agreement", "Accuracy", "Drop", "Worst recall drop", "Largest difference of a score",
          "Mean difference", "McNemar p"),
@@ -488,11 +304,11 @@ def _parity(parity: Any, run: RunFolder) -> Iterable[str]:
             for one in parity["candidates"]
         ],
     )  # fmt: skip
-    yield _list("What the gate said:", [f"{Path(one['file']).name}: {one['why']}" for one in parity["candidates"]
+    yield bullets("What the gate said:", [f"{Path(one['file']).name}: {one['why']}" for one in parity["candidates"]
                                         if one["why"]])  # fmt: skip
     for one in parity["candidates"]:
         flipped = one.get("flipped", ())
-        yield _list(f"{Path(one['file']).name} names these {len(flipped)} pictures otherwise:", flipped)
+        yield bullets(f"{Path(one['file']).name} names these {len(flipped)} pictures otherwise:", flipped)
 
 
 def _files(files: Sequence[_ModelRow], run: RunFolder) -> Iterable[str]:
@@ -504,24 +320,24 @@ def _files(files: Sequence[_ModelRow], run: RunFolder) -> Iterable[str]:
         n_bytes = run.model.stat().st_size
         rows.insert(0, (run.model.name, "keras", n_bytes, _size(n_bytes), "workstation only"))
     if rows:
-        yield _table("Model files", ("File", "Target", "Bytes", "Size", "Oldest runtime that runs it"), rows)
+        yield table("Model files", ("File", "Target", "Bytes", "Size", "Oldest runtime that runs it"), rows)
     for row in files:
         if row.error:
-            yield _warning(row.error)
+            yield warning(row.error)
     if not files:
-        yield _hint("No small file was made yet. To do that:", f"bce convert {_quoted(run)}")
+        yield hint("No small file was made yet. To do that:", f"bce convert {_quoted(run)}")
 
 
 def _benchmark(benchmark: Any, run: RunFolder) -> Iterable[str]:
     if benchmark is None:
         command = f"bce benchmark {_quoted(run)} --json > {shlex.quote(str(run.path / _BENCHMARK))}"
-        yield _hint("Not measured yet. To do that, on the device itself:", command)
+        yield hint("Not measured yet. To do that, on the device itself:", command)
         return
     machine = [(str(key).replace("_", " ").capitalize(), _said(value)) for key, value in benchmark["machine"].items()]
-    yield _table("Measured on", ("What", "Value"), machine, kind="words")
+    yield table("Measured on", ("What", "Value"), machine, kind="words")
     stages = list(dict.fromkeys(stage for one in benchmark["results"] for stage in one["stages_ms"]))
     percentiles = ("p50", "p95", "p99")
-    yield _table(
+    yield table(
         "Milliseconds a picture",
         ("File", "threads", "valid", *stages, *percentiles, *percentiles, "pictures a second", "memory, MB"),
         [_benchmark_row(one, stages, percentiles) for one in benchmark["results"]],
@@ -529,7 +345,7 @@ def _benchmark(benchmark: Any, run: RunFolder) -> Iterable[str]:
     )
     invalid = [f"{Path(one['file']).name}, {one['threads']} threads: {one['why']}"
                for one in benchmark["results"] if not one["valid"]]  # fmt: skip
-    yield _list("Do not quote these figures:", invalid)
+    yield bullets("Do not quote these figures:", invalid)
 
 
 def _benchmark_row(one: Mapping[str, Any], stages: Sequence[str], percentiles: Sequence[str]) -> list[object]:
@@ -547,9 +363,9 @@ def _benchmark_row(one: Mapping[str, Any], stages: Sequence[str], percentiles: S
 def _plots(folder: Path) -> Iterable[str]:
     found = sorted(folder.glob("*.png"), key=lambda path: (_position(path.stem), path.name))
     for path in found:
-        yield _figure(path, _PLOTS.get(path.stem, path.stem.replace("_", " ").capitalize()))
+        yield figure(path.read_bytes(), _PLOTS.get(path.stem, path.stem.replace("_", " ").capitalize()))
     if not found:
-        yield _paragraph("This run has no plots.")
+        yield paragraph("This run has no plots.")
 
 
 def _position(stem: str) -> int:
@@ -559,7 +375,7 @@ def _position(stem: str) -> int:
 def _hashes(run: RunFolder) -> str:
     named = [run.model, *run.tflite_files(), run.spec, run.split, run.metrics, run.parity, run.path / _BENCHMARK]
     rows = [(path.name, sha256_file(path)) for path in named if path.is_file()]
-    return _table("SHA-256 of the files that this report speaks of", ("File", "SHA-256"), rows, kind="words hashes")
+    return table("SHA-256 of the files that this report speaks of", ("File", "SHA-256"), rows, kind="words hashes")
 
 
 def _quoted(run: RunFolder) -> str:

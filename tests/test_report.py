@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
-from html.parser import HTMLParser
 
 import pytest
+from html_page import Page
 
 from bloodcell_edge.errors import DataError, MissingFile
 from bloodcell_edge.files import sha256_file
@@ -20,7 +20,6 @@ HOSTILE = 'a"><script>alert(1)</script>&amp;$title.png'
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
-VOID = {"meta", "img", "br"}
 
 HELD_BACK = {
     "model": "runs/one/model.keras", "n": 417, "loss": 0.4321, "accuracy": 0.8731,
@@ -62,56 +61,6 @@ BENCHMARK = {
          "images_per_s": 39.57, "rss_mb": 112.4, "valid": False, "why": "throttled"},
     ],
 }  # fmt: skip
-
-
-class Page(HTMLParser):
-    """A parsed report: its text, its tables as {caption: rows of cells}, its tags with attributes.
-
-    Fails on a tag that closes nothing or is left open.
-    """
-
-    def __init__(self, source):
-        super().__init__()
-        self.text, self.tags, self.tables, self._open, self._rows = "", [], {}, [], []
-        self.feed(source)
-        self.close()
-        assert not self._open
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        if tag not in VOID:
-            self._open.append(tag)
-        if tag == "table":
-            self._rows = []
-        elif tag == "tr":
-            self._rows.append([])
-        elif tag in ("td", "th"):
-            self._rows[-1].append("")
-        elif tag == "caption":
-            self._caption = ""
-
-    def handle_endtag(self, tag):
-        assert self._open.pop() == tag
-        if tag == "table":
-            self.tables[self._caption] = self._rows
-
-    def handle_data(self, data):
-        inside = self._open[-1] if self._open else ""
-        if inside in ("td", "th"):
-            self._rows[-1][-1] += data
-        elif inside == "caption":
-            self._caption += data
-        if inside != "style":
-            self.text += data
-
-    def table(self, start):
-        """The rows of the one table whose caption starts so, by their first cell."""
-        (rows,) = (rows for caption, rows in self.tables.items() if caption.startswith(start))
-        return {row[0]: row[1:] for row in rows}
-
-    def named(self, tag):
-        """The attributes of every such tag."""
-        return [attributes for name, attributes in self.tags if name == tag]
 
 
 @pytest.fixture
@@ -296,7 +245,7 @@ def test_page_needs_no_other_file(run):
     page = Page(source)
 
     assert not {"a", "link", "script", "iframe", "object", "base"} & {tag for tag, _ in page.tags}
-    fetched = [values[key] for _, values in page.tags for key in ("src", "href", "srcset", "action") if key in values]
+    fetched = page.fetched()
     assert fetched
     assert all(address.startswith("data:") for address in fetched)
     assert not any(word in source for word in ("http://", "https://", "@import", "url("))
