@@ -16,6 +16,7 @@ Nothing is decoded here; `read_each` does that and collects what cannot be read.
 from __future__ import annotations
 
 import csv
+import math
 import os
 import re
 from collections import Counter
@@ -52,6 +53,7 @@ class Picture:
         label: its class; None in a folder without labels; a name outside `Dataset.labels` for "none of these".
         group: what may not be split (a photograph, or a cell shown on several); None where nobody said.
         subset: "train" or "test" where the folders say so.
+        um_per_px: its scale, where somebody said; else its red cells tell it.
     """
 
     path: Path
@@ -59,6 +61,7 @@ class Picture:
     label: str | None = None
     group: str | None = None
     subset: str | None = None
+    um_per_px: float | None = None
 
 
 @dataclass(frozen=True)
@@ -302,10 +305,25 @@ def _read_csv(path: Path, labels: tuple[str, ...]) -> Dataset:
             message = f"{path}: {file} has the label {row['label']!r}; did you mean {near}?"
             raise DataError(message)
         if (path.parent / file).is_file():
-            pictures.append(Picture(path.parent / file, file, label, row.get("group", "").strip() or None))
+            group, scale = row.get("group", "").strip() or None, _scale(row.get("um_per_px", ""), path, file)
+            pictures.append(Picture(path.parent / file, file, label, group, um_per_px=scale))
         else:
             missing.append(Unreadable(file, f"{path.parent / file}: no such file, but {path.name} names it"))
     return _dataset(path.parent, labels, pictures, unreadable=tuple(missing))
+
+
+def _scale(text: str, path: Path, file: str) -> float | None:
+    """µm per pixel; None where the column says nothing."""
+    if not text.strip():
+        return None
+    try:
+        scale = float(text)
+    except ValueError:
+        scale = math.nan
+    if not 0 < scale < math.inf:
+        message = f"{path}: {file} has um_per_px {text!r}; expected a positive number, such as 0.1, or nothing"
+        raise DataError(message)
+    return scale
 
 
 def read_rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
@@ -376,11 +394,27 @@ def _suffix_list() -> str:
 def read_each(
     pictures: Sequence[Picture], use: Callable[[Image], T], *, progress: Progress | None = None
 ) -> tuple[list[tuple[Picture, T]], list[Unreadable]]:
-    """Decode pictures on all cores and keep what `use` makes of each.
+    """As `read_with`, for what needs no more than the pixels.
 
     Args:
         pictures: what to read, order kept.
         use: called with uint8 RGB (height, width, 3) on a worker thread.
+        progress: called as pictures are done.
+
+    Raises:
+        NoPictures: pictures were given and none can be read.
+    """
+    return read_with(pictures, lambda _, image: use(image), progress=progress)
+
+
+def read_with(
+    pictures: Sequence[Picture], use: Callable[[Picture, Image], T], *, progress: Progress | None = None
+) -> tuple[list[tuple[Picture, T]], list[Unreadable]]:
+    """Decode pictures on all cores and keep what `use` makes of each.
+
+    Args:
+        pictures: what to read, order kept.
+        use: called with the picture and its pixels, uint8 RGB (height, width, 3), on a worker thread.
         progress: called as pictures are done.
 
     Returns:
@@ -392,7 +426,7 @@ def read_each(
 
     def one(picture: Picture) -> T | Unreadable:
         try:
-            return use(read_image(picture.path))
+            return use(picture, read_image(picture.path))
         except (PictureError, MissingFile) as error:
             return Unreadable(picture.file, str(error))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from .data import Dataset, Picture, Unreadable, read_each
+from .data import Dataset, Picture, Unreadable, read_with
 from .errors import DataError, NoPictures
 from .files import sha256_file
 from .metrics import Evaluation, evaluate
@@ -99,12 +99,13 @@ def evaluate_files(
         raise DataError(message)
     known, view = None if allow_seen else from_json(model.spec.seen), model.spec.shown_as
 
-    def use(image: Image) -> tuple[Shown | None, NDArray[np.uint8] | None, bool]:
+    def use(picture: Picture, image: Image) -> tuple[Shown | None, NDArray[np.uint8] | None, bool]:
         copy = is_copy is not None and not allow_seen and is_copy(image)
-        return view.show_labelled(image), None if known is None else all_hashes(image), copy
+        shown = view.show_labelled(image, picture.um_per_px)
+        return shown, None if known is None else all_hashes(image), copy
 
     with report.bar("read") as progress:
-        done, unreadable = read_each([*dataset.pictures, *dataset.unknown], use, progress=progress)
+        done, unreadable = read_with([*dataset.pictures, *dataset.unknown], use, progress=progress)
     fresh, seen = [], []
     for picture, (one, hashes, copy) in done:
         holds = known is not None and hashes is not None and known.holds(sha256_file(picture.path), hashes)

@@ -149,8 +149,9 @@ def export_crops(
     """Write crops as FOLDER/LABEL/*.jpg with a labels.csv that ``bce train FOLDER`` takes.
 
     A cell goes by the label a person gave it, else by the model's: training on a model's own answers teaches it nothing
-    new, so look through them first. Cells nobody could name lie in FOLDER/UNIDENTIFIED and are not in labels.csv. The
-    group of a crop is its photograph. Where several models read a slide, the last one's cells are taken.
+    new, so look through them first. The scale goes with each crop, which shows too few red cells to measure by. Cells
+    nobody could name lie in FOLDER/UNIDENTIFIED and are not in labels.csv. The group of a crop is its photograph. Where
+    several models read a slide, the last one's cells are taken.
 
     Args:
         store: to read.
@@ -169,7 +170,7 @@ def export_crops(
     refuse_existing(folder, force=force)
     rows = io.StringIO()
     writer = csv.writer(rows, lineterminator="\n")
-    writer.writerow(("file", "label", "group"))
+    writer.writerow(("file", "label", "group", "um_per_px"))
     by_label: dict[str, int] = {}
     unidentified = without = 0
     for cell in _last_cells(store, slide):
@@ -186,7 +187,7 @@ def export_crops(
             unidentified += 1
         else:
             by_label[label] = by_label.get(label, 0) + 1
-            writer.writerow((file, label, cell["sha256"][:_GROUP_DIGITS]))
+            writer.writerow((file, label, cell["sha256"][:_GROUP_DIGITS], cell["um_per_px"]))
     if not by_label and not unidentified:
         message = f"{store.path}: no crop to export ({without} cells have none: not kept, or dropped for room)"
         raise StoreError(message)

@@ -91,14 +91,18 @@ class View:
         found = locate(image) if located is None else located
         return tuple(self._cell(image, box, found.red_cell_px) for box in found.cells)
 
-    def show_labelled(self, image: Image) -> Shown | None:
+    def show_labelled(self, image: Image, um_per_px: float | None = None) -> Shown | None:
         """What a labelled picture stands for: its most prominent cell, or all of it; None where no cell is found.
 
         That is the largest cell not cut by the edge; where all are cut, the largest, which keeps its mark.
+
+        Args:
+            image: uint8 RGB, shape (height, width, 3).
+            um_per_px: its scale, where somebody said.
         """
         if self.name == "frame":
             return self.show(image)[0]
-        found = locate(image)
+        found = locate(image, um_per_px=um_per_px)
         if not found.cells:
             return None
         prominent = max(found.cells, key=lambda box: (box.whole, box.width * box.height))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from bloodcell_edge.data import Picture, read_each
+from bloodcell_edge.data import Picture, read_with
 from bloodcell_edge.errors import ConversionError
 from bloodcell_edge.files import refuse_existing, sha256_file, write_bytes
 from bloodcell_edge.interpreter import load_interpreter
@@ -108,7 +108,7 @@ def _samples(
     if not pictures:
         message = f"{spec.name}: int8 needs a representative dataset, found no picture"
         raise ConversionError(message)
-    done, bad = read_each(pictures, spec.shown_as.show_labelled)
+    done, bad = read_with(pictures, lambda one, image: spec.shown_as.show_labelled(image, one.um_per_px))
     for one in bad:
         report.say(f"left out of the representative dataset: {one.error}")
     shown = [(picture, one.pixels) for picture, one in done if one is not None]

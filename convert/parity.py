@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bloodcell_edge.data import Picture, read_each
+from bloodcell_edge.data import Picture, read_with
 from bloodcell_edge.errors import NoPictures, SpecError
 from bloodcell_edge.evaluation import Predictor
 from bloodcell_edge.intervals import mcnemar_exact
@@ -92,7 +92,7 @@ def compare(
             raise SpecError(message)
     views = {reference.spec.shown_as, *(candidate.model.spec.shown_as for candidate in candidates)}
     with report.bar("read") as progress:
-        done, bad = read_each(pictures, lambda image: _shown(image, views), progress=progress)
+        done, bad = read_with(pictures, lambda one, image: _shown(image, one.um_per_px, views), progress=progress)
     for one in bad:
         report.say(f"left out: {one.error}")
     complete = [(picture, shown) for picture, shown in done if len(shown) == len(views)]
@@ -121,9 +121,9 @@ def compare(
     )
 
 
-def _shown(image: Image, views: Iterable[View]) -> dict[View, Image]:
+def _shown(image: Image, um_per_px: float | None, views: Iterable[View]) -> dict[View, Image]:
     """A labelled picture as each view shows it; the views in which a cell is found."""
-    shown = {view: view.show_labelled(image) for view in views}
+    shown = {view: view.show_labelled(image, um_per_px) for view in views}
     return {view: one.pixels for view, one in shown.items() if one is not None}
 
 

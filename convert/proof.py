@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from bloodcell_edge.classifier import Classifier
-from bloodcell_edge.data import Picture, load_data, read_each
+from bloodcell_edge.data import Picture, load_data, read_with
 from bloodcell_edge.errors import MissingFile
 from bloodcell_edge.files import write_bytes, write_json
 from bloodcell_edge.modelfile import pack, read_model_file
@@ -72,7 +72,7 @@ def _explained(
     """With the layers that lose most, and what to try."""
     report.say(f"looking for the layers that lose most, to explain {Path(one.file).name}")
     some = choose_pictures(pictures, model.spec.labels, seed=0, samples=LOOKED_AT, allow_small=True)
-    done, _ = read_each(some, model.spec.shown_as.show_labelled)
+    done, _ = read_with(some, lambda one, image: model.spec.shown_as.show_labelled(image, one.um_per_px))
     pixels = np.stack([shown.pixels for _, shown in done if shown is not None])
     layers, afresh = worst_layers(model.net, pixels), agreement_afresh(model.net, pixels)
     return replace(one, layers=layers, advice=advice(layers, afresh=afresh, min_agreement=limits.min_agreement))

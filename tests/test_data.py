@@ -524,3 +524,19 @@ def test_training_on_a_folder_that_holds_only_test_is_refused(tmp_path):
     with pytest.raises(DataError, match="no TRAIN folder"):
         load_all([tmp_path], subset="train")
     assert len(load_all([tmp_path / "TEST"], subset="train").pictures) == 2
+
+
+def test_a_scale_in_the_table_goes_with_the_picture(tmp_path):
+    """Column um_per_px is read where it is filled in, and None where it is not."""
+    lay(tmp_path, "a.png", "b.png")
+    table(tmp_path / "labels.csv", "file,label,um_per_px", "a.png,NEUTROPHIL,0.125", "b.png,MONOCYTE, ")
+    assert [picture.um_per_px for picture in load_data(tmp_path).pictures] == [0.125, None]
+
+
+@pytest.mark.parametrize("scale", ["fine", "0", "-0.1", "inf", "nan"])
+def test_a_scale_that_is_none_is_refused(tmp_path, scale):
+    """What is no positive number is an error that names table, picture and value."""
+    lay(tmp_path, "a.png")
+    table(tmp_path / "labels.csv", "file,label,um_per_px", f"a.png,NEUTROPHIL,{scale}")
+    with pytest.raises(DataError, match=rf"labels\.csv: a\.png has um_per_px '{scale}'; expected a positive number"):
+        load_data(tmp_path)

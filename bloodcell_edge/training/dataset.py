@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data import Picture, Progress, Unreadable, read_each, read_rows
+from ..data import Picture, Progress, Unreadable, read_rows, read_with
 from ..errors import DataError
 from ..files import sha256_file, write_text
 from ..seen import perceptual_hash
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .recipes import Recipe
 
 TRAIN, VALIDATION, HELD_BACK = "train", "validation", "heldback"
-_COLUMNS = ("file", "label", "group", "split", "leaky_split", "sha256", "path")
+_COLUMNS = ("file", "label", "group", "split", "leaky_split", "sha256", "um_per_px", "path")
 
 
 @dataclass(frozen=True)
@@ -89,16 +89,16 @@ def prepare_pictures(pictures: Sequence[Picture], view: View, *, progress: Progr
     Raises:
         NoPictures: none can be read.
     """
-    done, bad = read_each(pictures, lambda image: _prepared(image, view), progress=progress)
+    done, bad = read_with(pictures, lambda picture, image: _prepared(picture, image, view), progress=progress)
     read = tuple(picture for picture, _ in done)
     pixels, aspects, hashes, found, marked = (list(column) for column in zip(*(made for _, made in done), strict=True))
     flags = np.array(found, np.bool_), np.array(marked, np.bool_)
     return Prepared(read, np.stack(pixels), np.array(aspects), np.stack(hashes), *flags, tuple(bad))
 
 
-def _prepared(image: Image, view: View) -> tuple[Image, float, NDArray[np.uint8], bool, bool]:
+def _prepared(picture: Picture, image: Image, view: View) -> tuple[Image, float, NDArray[np.uint8], bool, bool]:
     """One row of `Prepared`, but the picture."""
-    shown, known_by = view.show_labelled(image), perceptual_hash(image)
+    shown, known_by = view.show_labelled(image, picture.um_per_px), perceptual_hash(image)
     if shown is None:
         return np.zeros((*view.size, 3), np.uint8), 1.0, known_by, False, False
     aspect = image.shape[1] / image.shape[0] if shown.box is None else 1.0
@@ -210,7 +210,16 @@ def save_split(path: Path, rows: Sequence[Member]) -> None:
     writer.writerow(_COLUMNS)
     for row in rows:
         one = row.picture
-        values = (one.file, one.label, one.group, row.split, row.leaky_split, row.sha256, one.path.resolve())
+        values = (
+            one.file,
+            one.label,
+            one.group,
+            row.split,
+            row.leaky_split,
+            row.sha256,
+            one.um_per_px,
+            one.path.resolve(),
+        )
         writer.writerow(values)
     write_text(path, stream.getvalue())
 
@@ -224,7 +233,13 @@ def load_split(path: Path) -> list[Member]:
     """
     return [
         Member(
-            Picture(Path(row["path"]), row["file"], row["label"], row["group"] or None),
+            Picture(
+                Path(row["path"]),
+                row["file"],
+                row["label"],
+                row["group"] or None,
+                um_per_px=float(row["um_per_px"]) if row["um_per_px"] else None,
+            ),
             row["split"],
             row["leaky_split"],
             row["sha256"],

@@ -11,6 +11,7 @@ import pytest
 from bloodcell_edge.classifier import Classifier
 from bloodcell_edge.data import load_data
 from bloodcell_edge.evaluation import evaluate_files
+from bloodcell_edge.files import sha256_file
 from bloodcell_edge.image import encode_jpeg, read_image
 from bloodcell_edge.reporting import SILENT
 from bloodcell_edge.smear import LABELS, draw_field
@@ -96,3 +97,24 @@ def test_train_takes_the_view(bce_here, drawn_cells, tmp_path, view):
     assert result.returncode == 0, result.stderr
     spec = load_spec(tmp_path / "runs" / view / "spec.json")
     assert (spec.view, spec.crop_um) == (view, 20.0 if view == "cell" else None)
+
+
+def test_exported_crops_show_the_model_what_the_field_did(bce_here, cell_run, drawn_cells, tmp_path):
+    """A crop read back with its scale gives the pixels that were classified, but for JPEG; its label is the model's."""
+    model = Classifier.open(cell_run.path / "bloodcell-int8.tflite")
+    result = bce_here("run", "--source", f"folder:{drawn_cells}", "--model", cell_run.path, "--slide", "S")
+    assert result.returncode == 0, result.stderr
+    assert bce_here("export", "--crops", "crops").returncode == 0
+
+    crops = load_data(tmp_path / "crops")
+    assert len(crops.pictures) > 100
+    assert all(picture.um_per_px for picture in crops.pictures)
+    view, said, close = model.spec.shown_as, [], []
+    fields = {sha256_file(path)[:16]: path for path in drawn_cells.rglob("*.jpg")}
+    for picture in crops.pictures[::5]:
+        shown = view.show_labelled(read_image(picture.path), picture.um_per_px)
+        before = view.show_labelled(read_image(fields[picture.group]))
+        close.append(np.abs(shown.pixels.astype(int) - before.pixels).mean())
+        said.append(LABELS[int(model.scores(shown.pixels[np.newaxis])[0].argmax())] == picture.label)
+    assert np.median(close) < 4
+    assert np.mean(said) > 0.9
