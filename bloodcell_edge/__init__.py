@@ -4,6 +4,9 @@
     >>> classifier = bloodcell_edge.load_model("runs/latest")          # doctest: +SKIP
     >>> classifier.classify(bloodcell_edge.read_image("field.jpg"))    # doctest: +SKIP
 
+What `bce run` does, as a script: ``open_source`` gives the pictures, ``run`` counts their cells into a ``Store``; see
+`bloodcell_edge.pipeline`.
+
 The names that scripts need are loaded when they are first used, so that ``import bloodcell_edge`` costs no numpy, no
 OpenCV and no TensorFlow.
 """
@@ -15,12 +18,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from .capture import open_source as open_source
     from .classifier import Classifier
     from .image import read_image as read_image
+    from .pipeline import run as run
+    from .store import Store as Store
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "load_model", "read_image"]
+__all__ = ["Store", "__version__", "load_model", "open_source", "read_image", "run"]
+
+_ROOMS = {"Store": "store", "open_source": "capture", "read_image": "image", "run": "pipeline"}
 
 
 def load_model(model: str | Path | None = None, *, threads: int = 1) -> Classifier:
@@ -42,9 +50,9 @@ def load_model(model: str | Path | None = None, *, threads: int = 1) -> Classifi
 
 
 def __getattr__(name: str) -> Any:
-    if name == "read_image":
-        from .image import read_image
+    if name in _ROOMS:
+        from importlib import import_module
 
-        return read_image
+        return getattr(import_module(f".{_ROOMS[name]}", __name__), name)
     message = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(message)

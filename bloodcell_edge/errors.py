@@ -14,6 +14,7 @@ Each is ours and a builtin, so that a script may catch either::
     ├── DownloadError(OSError)            a download failed; the message says where the file belongs
     ├── SourceError(OSError)              a source of pictures: a URL that means nothing, a camera that is gone
     ├── StoreError(OSError)               the file of results cannot be opened, written or understood
+    │   └── DiskFull(StoreError)          there is no room for it; what was taken in is kept and tried again
     └── GateFailure(AssertionError)       a gate did not hold (exit code 4)
 
 A message says what, where, what was expected, what was found, and what to do, in one line.
@@ -65,7 +66,11 @@ class SourceError(BceError, OSError):
 
 
 class StoreError(BceError, OSError):
-    """The file of results cannot be opened, written or understood: in use, no space left, of a newer bce."""
+    """The file of results cannot be opened, written or understood: in use, damaged, of a newer bce."""
+
+
+class DiskFull(StoreError):
+    """There is no room for results on the disk: what was taken in is kept and tried again."""
 
 
 class GateFailure(BceError, AssertionError):

@@ -19,6 +19,7 @@ from .errors import StoreError
 from .files import refuse_existing, write_bytes, write_text
 from .records import UNIDENTIFIED
 from .store import Reader, Reading
+from .views import WHITE_CELL_UM
 
 CSV_COLUMNS = tuple(
     "slide model model_sha256 field path sha256 taken_at status reason "
@@ -187,12 +188,19 @@ def export_crops(
             unidentified += 1
         else:
             by_label[label] = by_label.get(label, 0) + 1
-            writer.writerow((file, label, cell["sha256"][:_GROUP_DIGITS], cell["um_per_px"]))
+            writer.writerow((file, label, cell["sha256"][:_GROUP_DIGITS], _scale(cell)))
     if not by_label and not unidentified:
         message = f"{store.path}: no crop to export ({without} cells have none: not kept, or dropped for room)"
         raise StoreError(message)
     write_text(folder / "labels.csv", rows.getvalue())
     return CropsExport(by_label, unidentified, without)
+
+
+def _scale(cell: sqlite3.Row) -> float | None:
+    """µm per pixel of a crop; without red cells in its field, as `views.window` took it. None for a whole picture."""
+    if cell["um_per_px"]:
+        return float(cell["um_per_px"])
+    return WHITE_CELL_UM / max(cell["width"], cell["height"]) if cell["width"] else None
 
 
 def _last_cells(store: Reader, slide: str | None) -> Iterator[sqlite3.Row]:

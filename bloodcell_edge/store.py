@@ -19,7 +19,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from .differential import CELLS, Differential, differential
 from .errors import SpecError, StoreError
-from .records import FieldResult
+from .records import UNIDENTIFIED, FieldResult
 from .spec import ModelSpec, spec_from_json
 from .storefile import (
     Notify,
@@ -167,6 +167,20 @@ class Reader:
                 raise StoreError(message)
             return self._connection.execute(query, values).fetchall()
 
+    @contextmanager
+    def one_moment(self) -> Iterator[None]:
+        """What is read inside is of one moment, whatever another process commits meanwhile; write nothing inside.
+
+        Raises:
+            StoreError: closed or damaged.
+        """
+        with self._wake:
+            self.rows("BEGIN")
+            try:
+                yield
+            finally:
+                self.rows("COMMIT")
+
     def readings(self, slide: str | None = None) -> tuple[Reading, ...]:
         """Slides and the models that read them, the slide and the model used first in front; of one slide if named.
 
@@ -224,7 +238,9 @@ class Reader:
         return self.rows(query, (reading.slide_id, reading.model_id))
 
     def cells(self, reading: Reading, *, label: str | None = None, limit: int = -1) -> list[sqlite3.Row]:
-        """The rows of cells with ``path`` and ``sha256`` of their field and ``reviewed``, the last label a person gave.
+        """The rows of cells, with ``path``, ``sha256`` and ``um_per_px`` of their field, and a person's label.
+
+        That is ``reviewed``, the last one given, None where there is none.
 
         Args:
             reading: slide and model.
@@ -232,7 +248,7 @@ class Reader:
             limit: at most so many; -1 for all.
         """
         return self.rows(
-            "SELECT cells.*, fields.path, fields.sha256, "
+            "SELECT cells.*, fields.path, fields.sha256, fields.um_per_px, "
             "(SELECT reviews.label FROM reviews WHERE cell_id = cells.id ORDER BY reviews.id DESC LIMIT 1) AS reviewed "
             "FROM cells JOIN fields ON fields.id = field_id WHERE slide_id = ?1 AND model_id = ?2 "
             "AND (?3 IS NULL OR cells.label = ?3) ORDER BY cells.id LIMIT ?4",
@@ -366,6 +382,15 @@ class Store(Reader):
             model = self.rows("SELECT id, name FROM models WHERE sha256 = ?", (spec.sha256,))[0]
         return Reading(slide_id, slide, model["id"], model["name"], spec.sha256)
 
+    def counts(self, reading: Reading) -> dict[str, int]:
+        """Label -> cells counted so far, UNIDENTIFIED last; what is not committed yet is not in it."""
+        query = (
+            "SELECT label, count(*) AS n FROM cells JOIN fields ON fields.id = field_id "
+            "WHERE slide_id = ? AND model_id = ? AND counted = 1 GROUP BY 1"
+        )
+        found = {row["label"]: row["n"] for row in self.rows(query, (reading.slide_id, reading.model_id))}
+        return {label: found.get(label, 0) for label in (*self.spec(reading).labels, UNIDENTIFIED)}
+
     def has(self, reading: Reading, sha256: str) -> bool:
         """True where this picture was taken in before, so that it need not be looked at again (note it as an event)."""
         query = "SELECT 1 FROM fields WHERE slide_id = ? AND sha256 = ? AND model_id = ?"
@@ -374,6 +399,32 @@ class Store(Reader):
             if any((of, field.sha256) == (reading, sha256) for of, field in waiting):
                 return True
             return bool(self.rows(query, (reading.slide_id, sha256, reading.model_id)))
+
+    @contextmanager
+    def telling(self, on_commit: OnCommit) -> Iterator[None]:
+        """While this lasts, tell this one, too, of fields once they are safe; what is left is committed at its end.
+
+        Raises:
+            StoreError: the rest could not be written.
+        """
+        before = self._on_commit
+
+        def both(group: Sequence[Stored]) -> None:
+            if before is not None:
+                before(group)
+            on_commit(group)
+
+        self.flush()
+        with self._wake:
+            self._on_commit = both
+        try:
+            yield
+        finally:
+            try:
+                self.flush()
+            finally:
+                with self._wake:
+                    self._on_commit = before
 
     def add(self, reading: Reading, field: FieldResult) -> None:
         """Take in a field; it is safe, and shown, when `on_commit` gets it.

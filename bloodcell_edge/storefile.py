@@ -28,7 +28,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
 
-from .errors import MissingFile, StoreError
+from .errors import DiskFull, MissingFile, StoreError
 
 APPLICATION_ID = 0x62636531
 """"bce1" in the file's header (PRAGMA application_id): what tells a store from another program's database."""
@@ -143,21 +143,24 @@ def plain_errors(path: Path) -> Iterator[None]:
     """Turn what SQLite and the system say into one line.
 
     Raises:
-        StoreError: instead of any `sqlite3.Error` or `OSError` that is not ours.
+        DiskFull: where there is no room on the disk.
+        StoreError: instead of any other `sqlite3.Error` or `OSError` that is not ours.
     """
     try:
         yield
     except StoreError:
         raise
     except (sqlite3.Error, OSError) as error:
-        message = f"{path}: {_in_words(error, path)}"
+        said = str(error)
+        if isinstance(error, (sqlite3.OperationalError, OSError)) and _no_space(said, path):
+            message = f"{path}: no space left on its disk ({said}); free some: what was taken in is kept, written then"
+            raise DiskFull(message) from error
+        message = f"{path}: {_in_words(error)}"
         raise StoreError(message) from error
 
 
-def _in_words(error: Exception, path: Path) -> str:
+def _in_words(error: Exception) -> str:
     said = str(error)
-    if isinstance(error, (sqlite3.OperationalError, OSError)) and _no_space(said, path):
-        return f"no space left on its disk ({said}); free some: what was taken in before is kept and written then"
     if "locked" in said:
         return f"another program holds it ({said}); end that, or give another --store"
     if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):

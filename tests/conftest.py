@@ -165,3 +165,13 @@ def tiny_model(tiny_flatbuffers: dict[str, bytes], tmp_path: Path) -> Callable[.
         return path
 
     return write
+
+
+@pytest.fixture
+def tiny_cell_model(tiny_model: Callable[..., Path]) -> Callable[..., Path]:
+    """The same with view "cell": says of each located cell how red, green and blue its surroundings are."""
+
+    def write(target: str = "int8", *, name: str = "cell-int8.tflite", **changes: Any) -> Path:
+        return tiny_model(target, name=name, **{"view": "cell", "crop_um": 20.0, **changes})
+
+    return write

@@ -151,19 +151,37 @@ def write_slowly(path: Path, data: bytes, steps: int = 5) -> None:
             time.sleep(0.15)
 
 
+def test_what_was_taken_in_before_is_not_decoded(fill, tmp_path):
+    """A file whose hash is known is a notice "again" and no frame, whatever is in it; the others come."""
+    for number in (1, 3):
+        fill(f"{number}.png", picture(number))
+    fill("2.png", b"no picture: decoding it would say so", young=True)
+    known, notices, ticks = sha256_file(tmp_path / "2.png"), [], []
+    with open_source(f"folder:{tmp_path}") as source:
+        source.listen(notice=notices.append, idle=lambda: ticks.append(1), taken_before=lambda sha256: sha256 == known)
+        names = [frame.path.name for frame in source]
+
+    assert names == ["1.png", "3.png"]
+    assert [(notice.kind, notice.path.name, notice.sha256) for notice in notices] == [("again", "2.png", known)]
+
+
 class Watching:
     """A watched folder, read on a thread of its own."""
 
     def __init__(self, folder: Path, settings: str) -> None:
         self.notices: list[Notice] = []
         self.frames: list[Frame] = []
-        self.source = open_source(f"folder:{folder}?{settings}", watch=True, notice=self.notices.append)
+        self.source = open_source(f"folder:{folder}?{settings}", watch=True, notice=self._note)
         self.thread = threading.Thread(target=self._collect)
         self.thread.start()
 
     def _collect(self) -> None:
         for frame in self.source:
             self.frames.append(frame)
+
+    def _note(self, notice: Notice) -> None:
+        if notice.kind != "setting":  # whether watchdog is installed
+            self.notices.append(notice)
 
     def until(self, true: Callable[[], bool], within_s: float = 8) -> None:
         deadline = time.monotonic() + within_s

@@ -185,6 +185,30 @@ def scanned(url: str) -> tuple[int, int]:
         return counted, source.true_cells()
 
 
+def test_a_field_that_was_refused_is_taken_again_after_a_while():
+    """At rest on a place that is refused each time: again after 1 s, then 2, then 4; a new place begins anew."""
+    wanted, taken = FieldChange(), []
+    for step in range(130):
+        place = (0, 0) if step < 100 else (300, 200)
+        if wanted(frame(window(*place, seed=step), step / 10)):
+            taken.append(step / 10)
+            wanted.refused()
+
+    assert taken == [0.3, 1.3, 3.3, 7.3, 10.3, 11.3]
+
+
+def test_a_field_that_was_not_refused_is_not_taken_again():
+    """One that was refused, then used at its second look, is done with."""
+    wanted, taken = FieldChange(), []
+    for step in range(100):
+        if wanted(frame(window(0, 0, seed=step), step / 10)):
+            taken.append(step / 10)
+            if len(taken) == 1:
+                wanted.refused()
+
+    assert taken == [0.3, 1.3]
+
+
 def test_a_stage_that_moves_with_30_percent_overlap_counts_its_true_cells():
     """Three smears of 30 fields, 2 cells to a field's area: within 2 % of the cells that are there."""
     results = [

@@ -11,7 +11,7 @@ import pytest
 
 import bloodcell_edge
 
-COMMANDS = "audit benchmark classify convert data demo evaluate info parity report train".split()
+COMMANDS = "audit benchmark classify convert data demo evaluate export info parity report run train".split()
 
 
 def run_changed(tmp_path: Path, change: str, *arguments: str, **options):

@@ -132,7 +132,7 @@ def test_tensorflow_comes_with_train_and_dev_contains_train(requirements):
     dev = asked_for(requirements, machine="x86_64", python="3.11", extra="dev")
 
     assert {"tensorflow", "keras", "matplotlib", "flatbuffers", "kagglehub"} <= set(train)
-    assert dev["bloodcell-edge"].extras == {"train"}
+    assert dev["bloodcell-edge"].extras == {"train", "watch"}
 
 
 def constraint_lines() -> list[Requirement]:

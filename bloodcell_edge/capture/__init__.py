@@ -67,7 +67,7 @@ class Source(Protocol):
         """The frames, as they come; waits for each."""
 
     def stop(self) -> None:
-        """Let the iteration end soon. Only sets a flag: may be called from a signal handler or another thread."""
+        """Let the iteration end soon; may be called from another thread."""
 
     def close(self) -> None:
         """Stop, and let go of threads, processes and devices. Twice is fine."""

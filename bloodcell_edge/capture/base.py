@@ -41,8 +41,9 @@ class BaseSource(ABC):
         idle: Callable[[], None] | None = None,
     ) -> None:
         self.name = name
-        self._notice = notice
-        self._idle = idle
+        self._notice = [notice] if notice is not None else []
+        self._idle = [idle] if idle is not None else []
+        self._taken_before: Callable[[str], bool] = lambda sha256: False  # noqa: ARG005
         self._notices: queue.SimpleQueue[Notice] = queue.SimpleQueue()
         self._stopped = threading.Event()
         self._state: Literal["ready", "open", "closed"] = "ready"
@@ -71,8 +72,28 @@ class BaseSource(ABC):
                 return
         self._tell_all()
 
+    def listen(
+        self,
+        *,
+        notice: Callable[[Notice], None],
+        idle: Callable[[], None],
+        taken_before: Callable[[str], bool] | None = None,
+    ) -> None:
+        """Tell these, too; to be called before the source is iterated.
+
+        Args:
+            notice: as for `open_source`.
+            idle: as for `open_source`.
+            taken_before: says of a file's hash whether its picture is known: a folder does not decode it, and tells of
+                it by a notice "again". Called from any thread.
+        """
+        self._notice.append(notice)
+        self._idle.append(idle)
+        if taken_before is not None:
+            self._taken_before = taken_before
+
     def stop(self) -> None:
-        """Let the iteration end soon; may be called from a signal handler or another thread."""
+        """Let the iteration end soon; may be called from another thread, not from a signal handler: it takes a lock."""
         self._stopped.set()
 
     def close(self) -> None:
@@ -111,14 +132,14 @@ class BaseSource(ABC):
     def _tell_all(self) -> None:
         while not self._notices.empty():
             told = self._notices.get()
-            if self._notice is not None:
-                self._notice(told)
+            for listener in self._notice:
+                listener(told)
 
     def _tick(self) -> None:
         """Nothing came for a while: tell what happened, and let the listener do something else."""
         self._tell_all()
-        if self._idle is not None:
-            self._idle()
+        for listener in self._idle:
+            listener()
 
     def _pause(self, seconds: float) -> None:
         """Wait up to `TICK_S` of `seconds`, after a tick; ends at once when stopped."""

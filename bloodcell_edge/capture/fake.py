@@ -48,7 +48,7 @@ class FakeOptions:
         seed: decides all that is drawn.
         count: frames until it ends; None: a scan ends with its last field, others do not.
         width, height: of a field, pixels.
-        um_per_px: scale.
+        um_per_px: scale; None: 0.15, under a stage 0.25, so that what two fields share has room for a whole cell.
         pace: wait for each frame's time.
         stage: none, scan or still.
         overlap: share of a field that the next one shows again.
@@ -62,13 +62,18 @@ class FakeOptions:
     count: int | None = option(None, least=0, most=1e12)
     width: int = option(320, least=16, most=4000)
     height: int = option(240, least=16, most=4000)
-    um_per_px: float = option(0.15, least=0.02, most=2)
+    um_per_px: float | None = option(None, least=0.02, most=2)
     pace: bool = option(True)
     stage: str = option("none", among=("none", "scan", "still"))
     overlap: float = option(0.3, least=0, most=0.9)
     columns: int = option(5, least=1, most=50)
     rows: int = option(4, least=1, most=50)
     rest: int = option(4, least=1, most=10_000)
+
+    @property
+    def scale(self) -> float:
+        """Scale, µm per pixel."""
+        return self.um_per_px or (0.15 if self.stage == "none" else 0.25)
 
 
 def from_url(url: SourceUrl, **callbacks: Any) -> FakeSource:
@@ -107,7 +112,7 @@ class FakeSource(BaseSource):
         width = max(x for x, _ in self._places) + options.width
         fields = height * width / (options.height * options.width)
         labels = _labels(options.seed, round(options.cells * fields))
-        return draw_field(options.seed, labels, size=(height, width), um_per_px=options.um_per_px)
+        return draw_field(options.seed, labels, size=(height, width), um_per_px=options.scale)
 
     def truth(self, number: int) -> tuple[DrawnCell, ...]:
         """The white cells in frame `number`, 1 being the first; under a stage those of the world that lie wholly in it.
@@ -163,7 +168,7 @@ class FakeSource(BaseSource):
         options = self._options
         own_seed = int.from_bytes(hashlib.sha256(f"{options.seed}/{number}".encode()).digest()[:6], "big")
         labels = _labels(own_seed, options.cells)
-        return draw_field(own_seed, labels, size=(options.height, options.width), um_per_px=options.um_per_px)
+        return draw_field(own_seed, labels, size=(options.height, options.width), um_per_px=options.scale)
 
 
 def _labels(seed: int, count: int) -> list[str]:

@@ -65,7 +65,10 @@ class FolderOptions:
 
 @dataclass(frozen=True, eq=False)
 class _Read:
-    """What became of one file: a picture, or an error; no state where it is gone. `proven`: whole by its own format."""
+    """What became of one file: a picture, or an error; no state where it is gone.
+
+    `proven`: whole by its own format. `again`: its content was taken in before, so it was not decoded.
+    """
 
     path: Path
     state: State | None
@@ -74,6 +77,7 @@ class _Read:
     image: Image | None = None
     error: str = ""
     proven: bool = False
+    again: bool = False
 
 
 def from_url(url: SourceUrl, **callbacks: Any) -> FolderSource:
@@ -108,7 +112,7 @@ class FolderSource(BaseSource):
         self._wake = threading.Event()
 
     def stop(self) -> None:
-        """Let the iteration end soon; may be called from a signal handler or another thread."""
+        """Let the iteration end soon; may be called from another thread, not from a signal handler: it takes a lock."""
         super().stop()
         self._wake.set()
 
@@ -118,10 +122,11 @@ class FolderSource(BaseSource):
             stack.callback(pool.shutdown, wait=True, cancel_futures=True)
             stack.callback(self._stopped.set)  # done before: no reader waits on for a file
             if self._options.watch:
-                stack.enter_context(_told_by_inotify(self._folder, self._options.recursive, self._wake))
+                stack.enter_context(self._told_by_inotify())
             there = self._listing()
             if not there and not self._options.watch:
-                message = f"{self.name}: no picture in it; expected {', '.join(sorted(SUFFIXES))}"
+                deeper = "" if self._options.recursive else "; to look into its folders too, add ?recursive=1"
+                message = f"{self.name}: no picture in it; expected {', '.join(sorted(SUFFIXES))}{deeper}"
                 raise NoPictures(message)
             yield from self._frames_of(pool, there, arrived=False)
             while self._options.watch and not self._stopped.is_set():
@@ -168,6 +173,28 @@ class FolderSource(BaseSource):
                 return [path for path in found if self._known.get(path) != _state(path)]
         return []
 
+    @contextmanager
+    def _told_by_inotify(self) -> Iterator[None]:
+        """Set `_wake` when something happens in the folder, where watchdog is installed and can tell."""
+        try:
+            events, observers = import_module("watchdog.events"), import_module("watchdog.observers")
+            handler, observer = events.FileSystemEventHandler(), observers.Observer()
+            handler.on_any_event = lambda event: self._wake.set() if event.event_type in _TELLING else None
+            observer.schedule(handler, str(self._folder), recursive=self._options.recursive)
+            observer.start()
+        except (ImportError, OSError) as error:  # not installed; or no more watches to be had
+            missing = isinstance(error, ImportError)
+            why = 'watchdog is not installed (pip install "bloodcell-edge[watch]")' if missing else f"inotify: {error}"
+            every_s = self._options.poll_ms / 1000
+            self._note("setting", f"{self.name}: {why}; new files are looked for every {every_s:g} s")
+            yield
+            return
+        try:
+            yield
+        finally:
+            observer.stop()
+            observer.join(1)
+
     def _wait_for_more(self) -> None:
         """Until inotify has something, or the folder is to be listed again anyway."""
         end = time.monotonic() + self._options.poll_ms / 1000
@@ -177,12 +204,12 @@ class FolderSource(BaseSource):
 
     def _read(self, path: Path, *, arrived: bool) -> _Read:
         """Read one file when it is whole, or say why it cannot be. Runs in the pool."""
-        read, first = _attempt(path), time.monotonic()
+        read, first = self._attempt(path), time.monotonic()
         since = first
         while not self._stopped.is_set() and time.monotonic() - first < _LONGEST_WAIT_S:
             state = _state(path)
             if state != read.state:
-                read, since = _attempt(path), time.monotonic()
+                read, since = self._attempt(path), time.monotonic()
             elif time.monotonic() - since >= self._must_rest_s(read, arrived=arrived):
                 break
             self._stopped.wait(_LOOK_S)
@@ -190,17 +217,39 @@ class FolderSource(BaseSource):
 
     def _must_rest_s(self, read: _Read, *, arrived: bool) -> float:
         """How long the file must have been left alone for what was read to count."""
-        if read.state is None or not (arrived or abs(time.time() - read.state[1] / 1e9) < _YOUNG_S):
+        if read.state is None or read.again or not (arrived or abs(time.time() - read.state[1] / 1e9) < _YOUNG_S):
             return 0.0
         if read.image is None:
             return self._options.patience_ms / 1000
         return 0.0 if read.proven else self._options.settle_ms / 1000
+
+    def _attempt(self, path: Path) -> _Read:
+        """Read and decode a file as it is now."""
+        state, read_ns = _state(path), time.monotonic_ns()
+        if state is None:
+            return _Read(path, None, read_ns)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            return _Read(path, _state(path), read_ns, error=f"{path}: cannot be read ({error.strerror})")
+        sha256 = hashlib.sha256(data).hexdigest()
+        if self._taken_before(sha256):
+            return _Read(path, state, read_ns, sha256, again=True)
+        try:
+            image = decode(data, name=str(path))
+        except PictureError as error:
+            return _Read(path, state, read_ns, sha256, error=str(error))
+        return _Read(path, state, read_ns, sha256, image, proven=data.startswith(_PROVEN))
 
     def _judged(self, read: _Read, *, arrived: bool) -> Frame | None:
         """The frame that a file gives; None, and perhaps a notice, where it gives none."""
         if read.state is None or self._stopped.is_set():
             return None
         self._known[read.path] = read.state
+        if read.again and read.sha256 is not None:
+            self._given.setdefault(read.sha256, read.path)
+            self._note("again", f"{read.path}: this picture was taken in before", read.path, read.sha256)
+            return None
         if read.image is None or read.sha256 is None:
             self._note("unreadable", read.error, read.path, read.sha256)
             return None
@@ -213,23 +262,6 @@ class FolderSource(BaseSource):
         return Frame(read.image, taken_at, read.read_ns, self._next_number(), read.path, read.sha256)
 
 
-def _attempt(path: Path) -> _Read:
-    """Read and decode a file as it is now."""
-    state, read_ns = _state(path), time.monotonic_ns()
-    if state is None:
-        return _Read(path, None, read_ns)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        return _Read(path, _state(path), read_ns, error=f"{path}: cannot be read ({error.strerror})")
-    sha256 = hashlib.sha256(data).hexdigest()
-    try:
-        image = decode(data, name=str(path))
-    except PictureError as error:
-        return _Read(path, state, read_ns, sha256, error=str(error))
-    return _Read(path, state, read_ns, sha256, image, proven=data.startswith(_PROVEN))
-
-
 def _state(path: Path) -> State | None:
     """What a file is known to have changed by; None where it is gone."""
     try:
@@ -237,22 +269,3 @@ def _state(path: Path) -> State | None:
     except OSError:
         return None
     return found.st_size, found.st_mtime_ns, found.st_ino
-
-
-@contextmanager
-def _told_by_inotify(folder: Path, recursive: bool, wake: threading.Event) -> Iterator[None]:
-    """Set `wake` when something happens in the folder, where watchdog is installed and can tell."""
-    try:
-        events, observers = import_module("watchdog.events"), import_module("watchdog.observers")
-        handler, observer = events.FileSystemEventHandler(), observers.Observer()
-        handler.on_any_event = lambda event: wake.set() if event.event_type in _TELLING else None
-        observer.schedule(handler, str(folder), recursive=recursive)
-        observer.start()
-    except (ImportError, OSError):  # not installed; or no more watches to be had
-        yield
-        return
-    try:
-        yield
-    finally:
-        observer.stop()
-        observer.join(1)

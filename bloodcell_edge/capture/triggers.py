@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _MOVED = 0.6  # two views of one place correlate by more than this, however they are lit
+_FIRST_PAUSE_NS, _LONGEST_PAUSE_NS = 10**9, 64 * 10**9
 _EMPTY = 1.5  # grey levels: less structure than this is noise, and nothing to tell places by
 
 
@@ -33,6 +34,9 @@ class Trigger(Protocol):
 
     def __call__(self, frame: Frame) -> bool:
         """True: take it."""
+
+    def refused(self) -> None:
+        """The frame taken last was no good: its place may be taken once more."""
 
     def close(self) -> None:
         """Let go of what it listens to. Twice is fine."""
@@ -52,6 +56,9 @@ class EveryFrame:
     def __call__(self, frame: Frame) -> bool:  # noqa: ARG002 - others look at it
         """True."""
         return True
+
+    def refused(self) -> None:
+        """Nothing: the next frame comes when it comes."""
 
     def close(self) -> None:
         """Nothing to let go of."""
@@ -95,6 +102,8 @@ class EverySeconds(EveryFrame):
 class FieldChange(EveryFrame):
     """Takes a field once, when the stage has moved and come to rest.
 
+    One that was refused may only wait to be focused: it is taken again after 1 s, then 2, 4, ... up to 64.
+
     Args:
         rest_s: how long the picture must have stood still.
     """
@@ -103,7 +112,10 @@ class FieldChange(EveryFrame):
         self._rest_ns = round(rest_s * 1e9)
         self._before: View | None = None
         self._taken: View | None = None
+        self._taken_ns = 0
         self._still_since_ns = 0
+        self._pause_ns = _FIRST_PAUSE_NS
+        self._again_ns: int | None = None
 
     def __call__(self, frame: Frame) -> bool:
         """True for the first frame of a field at rest that is not the field taken last."""
@@ -114,10 +126,17 @@ class FieldChange(EveryFrame):
             return False
         if frame.monotonic_ns - self._still_since_ns < self._rest_ns:
             return False
-        if self._taken is not None and _same_place(self._taken, view):
+        if self._taken is None or not _same_place(self._taken, view):
+            self._pause_ns = _FIRST_PAUSE_NS
+        elif self._again_ns is None or frame.monotonic_ns < self._again_ns:
             return False
-        self._taken = view
+        self._taken, self._taken_ns, self._again_ns = view, frame.monotonic_ns, None
         return True
+
+    def refused(self) -> None:
+        """Take this place again after a while."""
+        self._again_ns = self._taken_ns + self._pause_ns
+        self._pause_ns = min(2 * self._pause_ns, _LONGEST_PAUSE_NS)
 
 
 class KeyPress(EveryFrame):

@@ -22,9 +22,11 @@ from .convert import convert
 from .data import data
 from .demo import demo
 from .evaluate import evaluate
+from .export import export
 from .info import info
 from .parity import parity
 from .report import report
+from .run import run
 from .train import train
 
 EXIT_ERROR, EXIT_BUG, EXIT_GATE, EXIT_INTERRUPTED = 1, 3, 4, 130
@@ -44,7 +46,7 @@ def bce() -> None:
     """
 
 
-for _command in (demo, audit, data, train, evaluate, convert, parity, classify, info, benchmark, report):
+for _command in (demo, audit, data, train, evaluate, convert, parity, classify, run, info, benchmark, report, export):
     bce.add_command(_command)
 
 

@@ -6,7 +6,6 @@ import json
 import shutil
 
 import numpy as np
-import pytest
 
 from bloodcell_edge.classifier import Classifier
 from bloodcell_edge.data import load_data
@@ -89,20 +88,19 @@ def test_classify_prints_a_line_a_cell(bce, cell_run, tmp_path):
     assert len((tmp_path / "out.csv").read_text().splitlines()) == 4
 
 
-@pytest.mark.parametrize("view", ["frame", "cell"])
-def test_train_takes_the_view(bce_here, drawn_cells, tmp_path, view):
-    """--view is what the run is trained with, and is written into its spec."""
-    options = ("--weights", "none", "--alpha", "0.35", "--size", "32", "--epochs", "1", "--name", view)
-    result = bce_here("train", drawn_cells, "--view", view, *options)
+def test_train_takes_the_view(bce_here, drawn_cells, tmp_path):
+    """--view cell is what the run is trained with, and is written into its spec."""
+    options = ("--weights", "none", "--alpha", "0.35", "--size", "32", "--epochs", "1", "--name", "cells")
+    result = bce_here("train", drawn_cells, "--view", "cell", *options)
     assert result.returncode == 0, result.stderr
-    spec = load_spec(tmp_path / "runs" / view / "spec.json")
-    assert (spec.view, spec.crop_um) == (view, 20.0 if view == "cell" else None)
+    spec = load_spec(tmp_path / "runs" / "cells" / "spec.json")
+    assert (spec.view, spec.crop_um) == ("cell", 20.0)
 
 
 def test_exported_crops_show_the_model_what_the_field_did(bce_here, cell_run, drawn_cells, tmp_path):
     """A crop read back with its scale gives the pixels that were classified, but for JPEG; its label is the model's."""
     model = Classifier.open(cell_run.path / "bloodcell-int8.tflite")
-    result = bce_here("run", "--source", f"folder:{drawn_cells}", "--model", cell_run.path, "--slide", "S")
+    result = bce_here("run", "--source", f"folder:{drawn_cells}?recursive=1", "--model", cell_run.path, "--slide", "S")
     assert result.returncode == 0, result.stderr
     assert bce_here("export", "--crops", "crops").returncode == 0
 

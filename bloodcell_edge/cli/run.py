@@ -1,0 +1,138 @@
+"""``bce run``."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .options import PATH, say_choice
+from .run_options import choose_trigger, default_slide, parse_limits
+from .run_screen import Screen, differential_text, open_screen, say_notice
+from .signals import asked_to_finish
+
+if TYPE_CHECKING:
+    from ..pipeline import Outcome
+
+
+@click.command()
+@click.option("--source", default="camera:0", metavar="URL", help="folder:DIR, camera:0, http://..., fake:smear, ...")
+@click.option("--model", help="A .tflite, a run folder, or a shipped model.  [default: shipped, else runs/latest]")
+@click.option("--slide", metavar="NAME", help="What is counted together.  [default: the folder's name, else UTC now]")
+@click.option("--store", "store_file", type=PATH, default=Path("bloodcell.sqlite"), help="File of results.")
+@click.option("--watch", is_flag=True, help="Folders: go on with files that arrive.")
+@click.option("--every", type=click.FloatRange(0), metavar="S", help="Take a frame every S seconds; 0: each one.")
+@click.option("--on-change", is_flag=True, help="Take each field once at rest.  [default for cameras]")
+@click.option("--on-key", is_flag=True, help="Take a field when a key is pressed.")
+@click.option("--cells", type=click.IntRange(1), default=200, help="Identified cells at which a camera stops.")
+@click.option(
+    "--overlap/--no-overlap",
+    default=None,
+    help="Fields may show the same cells: count each once.  [default: cameras do, folders do not]",
+)
+@click.option("--give-up-after", type=click.FloatRange(0.1), metavar="S", help="End when a camera is lost so long.")
+@click.option("--um-per-px", type=click.FloatRange(0, min_open=True), help="Scale.  [default: from the red cells]")
+@click.option(
+    "--limit",
+    "limits",
+    multiple=True,
+    metavar="NAME=N",
+    help="Of the gate: focus, dark, bright, cast, empty, repeated. Fields in the store are not judged again.",
+)
+@click.option("--crop-mb", type=click.IntRange(0), default=200, help="Room for pictures of cells, MB; 0 keeps none.")
+@click.option("--threads", type=click.IntRange(1), help="Cores for one cell.  [default: the fastest, by trying]")
+@click.option("--json", "as_json", is_flag=True, help="A JSON line a field, also on a terminal.")
+def run(
+    source: str,
+    model: str | None,
+    slide: str | None,
+    store_file: Path,
+    watch: bool,
+    every: float | None,
+    on_change: bool,
+    on_key: bool,
+    cells: int,
+    overlap: bool | None,
+    give_up_after: float | None,
+    um_per_px: float | None,
+    limits: tuple[str, ...],
+    crop_mb: int,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Take fields in, find and name their white cells, and keep the count in a file.
+
+    The same picture on the same slide is counted once, so a run that was interrupted goes on where it was. A camera
+    stops at --cells identified cells, a folder at its end. Away from a terminal each field is a JSON line on stdout.
+
+    Ctrl-C and SIGTERM finish the field in hand and print the count, exit code 130; a second one leaves at once. A
+    file that cannot be read is a line on stderr, and the exit code is 1.
+
+    \b
+    Example:
+      bce run --source folder:slides/A12
+      bce run --source camera:0 --slide A12 --cells 400
+    """
+    from ..capture import open_source
+    from ..classifier import Classifier
+    from ..pipeline import Settings
+    from ..pipeline import run as run_pipeline
+    from ..runs import choose_model
+    from ..store import Store
+
+    trigger = choose_trigger(every, on_change=on_change, on_key=on_key)
+    settings = Settings(cells, overlap, um_per_px, parse_limits(limits), crops=crop_mb > 0)
+    with asked_to_finish() as stop, open_source(source, watch=watch, give_up_after_s=give_up_after) as fields:
+        path = say_choice(choose_model(model))
+        classifier = Classifier.open(path, threads=threads)
+        with (
+            closing(open_screen(as_json=as_json, cells=cells)) as screen,
+            Store.open(store_file, on_notice=screen.say, crop_budget=crop_mb * 1_000_000) as store,
+        ):
+            if classifier.spec.view == "frame":
+                screen.say("this model takes whole pictures: one result a picture, not countable as cells")
+            name, done = slide or default_slide(source), None
+            try:
+                done = run_pipeline(
+                    fields,
+                    classifier,
+                    store,
+                    slide=name,
+                    model_file=str(path),
+                    settings=settings,
+                    trigger=trigger and trigger(),
+                    on_field=screen.field,
+                    on_notice=lambda notice: say_notice(screen, notice),
+                    stop=stop,
+                )
+            finally:
+                screen.close()
+                if done is not None:
+                    say_end(done, screen, cells)
+                reading = store.reading(name, classifier.spec)
+                if reading in store.readings():
+                    counted = differential_text(store.differential(reading, cells=cells))
+                    screen.result(f"slide {name}, store {store_file}\n{counted}")
+    leave(done)
+
+
+def say_end(done: Outcome, screen: Screen, cells: int) -> None:
+    """What was left out, and why it ended."""
+    if done.again:
+        screen.say(f"taken in before, not counted again: {done.again} pictures")
+    if done.ended == "cells":
+        screen.say(f"stopped: {cells} cells are identified (--cells {cells}); go on with a larger number")
+
+
+def leave(done: Outcome) -> None:
+    """End with the exit code that is due."""
+    from ..errors import PictureError
+    from . import EXIT_INTERRUPTED
+
+    if done.ended == "stop":
+        raise click.exceptions.Exit(EXIT_INTERRUPTED)
+    if done.unreadable:
+        message = f"{done.unreadable} of the files could not be read; their lines say why"
+        raise PictureError(message)
