@@ -24,6 +24,7 @@ import numpy as np
 
 from .errors import PictureError
 from .image import resize
+from .light import STEPS, empty_field, find_unlit, halvings_until, ranked, square, two_bands, with_light
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -66,19 +67,12 @@ _MOST_HOLES = 1000  # in red cells; more are noise
 _MOST_POINTS = 500  # of an outline, where distances are taken
 _MOST_LOBES = 200  # the largest are kept: more are noise, and joining them would take long
 
-STEPS = 256
-"""Of absorbance in a decade."""
-
-_DARKEST = 2 * STEPS - 2  # steps, so that two channels fit 8 bits after two shifts
 _LEAST_CHROMATIN = 17  # of 128 steps a decade: what noise and the coloured rims of red cells reach
 _LEAST_STAIN = 6  # of 128 steps a decade, over all channels: noise is less
 _OTSU_SHARE = 0.75  # chromatin begins below Otsu's threshold, since nuclei differ in density
 _HUE_UNIT = 16
 _HUE_RANGE = (12, 45)  # of haemoglobin's red and green over its blue absorbance, in 1/16; about 1.2 to 2.8 was seen
 _SMALLEST_SIDE = 16  # pixels
-_UNLIT = 10  # the brightest colour is below one part in so many of the field's light; chromatin lets a third of blue by
-_UNLIT_SHARE = 500  # of the picture, one part in so many, from which a dark edge is no cell
-_COARSE_SIDE = 24  # pixels, at least, of the shorter side where the empty field is sought
 _STAINED_SHARE = 6  # a row or column belongs to a cell where one in so many of its pixels is stained
 _WORKING_SIDE = 240  # pixels; the longer side is halved until it is shorter than this
 _WORKING_RED_CELL = 12  # pixels that a red cell's diameter should have while working
@@ -147,11 +141,11 @@ def locate(image: Image, *, um_per_px: float | None = None) -> Located:
     """
     _check(image, um_per_px)
     shorter, longer = sorted(image.shape[:2])
-    most = _halvings(shorter, 2 * _SMALLEST_SIDE)  # of a strip, so that it keeps its height
+    most = halvings_until(shorter, 2 * _SMALLEST_SIDE)  # of a strip, so that it keeps its height
     if um_per_px is not None:
         red_cell_px = RED_CELL_UM / um_per_px
-        return _look(image, min(_halvings(red_cell_px, 2 * _WORKING_RED_CELL), most), red_cell_px)
-    halvings = min(_halvings(longer, _WORKING_SIDE), most)
+        return _look(image, min(halvings_until(red_cell_px, 2 * _WORKING_RED_CELL), most), red_cell_px)
+    halvings = min(halvings_until(longer, _WORKING_SIDE), most)
     located = _look(image, halvings, None)
     while halvings and located.red_cell_px and located.red_cell_px < _TOO_SMALL_RED_CELL << halvings:
         halvings -= 1
@@ -171,21 +165,13 @@ def _check(image: Image, um_per_px: float | None) -> None:
         raise PictureError(message)
 
 
-def _halvings(length: float, limit: float) -> int:
-    """How often a length is halved until it is shorter than the limit."""
-    count = 0
-    while length >= limit:
-        length, count = length / 2, count + 1
-    return count
-
-
 def _look(image: Image, halvings: int, red_cell_px: float | None) -> Located:
     """Look once, at a size halved so often; a red cell's diameter is in pixels of the whole picture."""
     height, width = image.shape[:2]
     small = resize(image, (-(-height >> halvings), -(-width >> halvings)))
-    unlit = _unlit(small)
+    unlit = find_unlit(small)
     if unlit is not None:
-        small = _with_light(small, unlit)
+        small = with_light(small, unlit)
     dark, chromatin = _absorbance(small)
     nuclei = _above(chromatin, max(_LEAST_CHROMATIN, int(_otsu(chromatin) * _OTSU_SHARE)))
     faint, red = _stained(dark, nuclei)
@@ -208,51 +194,6 @@ def _look(image: Image, halvings: int, red_cell_px: float | None) -> Located:
     return Located(tuple(sorted(cells, key=lambda cell: (cell.y, cell.x))), red_cell_px)
 
 
-def lit(image: Image) -> Image:
-    """The same picture with light where it has none at its edges; itself where all of it is lit.
-
-    Black corners come from a round field stop, from a camera that sees past the eyepiece, and from turned copies.
-
-    Args:
-        image: uint8 RGB, shape (height, width, 3), at least 16 pixels each way.
-    """
-    unlit = _unlit(image)
-    return image if unlit is None else _with_light(image, unlit)
-
-
-def _unlit(small: Image) -> Mask | None:
-    """1 where no light comes through at the picture's edges, with a margin; None where all is lit."""
-    import cv2
-
-    edge = np.concatenate([small[0], small[-1], small[:, 0], small[:, -1]])
-    if edge.max(axis=1).min() >= 255 // _UNLIT:
-        return None
-    brightest: Mask = small.max(axis=2)
-    dark: Mask = (brightest < _ranked(brightest, 19, 20) // _UNLIT).view(np.uint8)
-    _, pieces, boxes, _ = cv2.connectedComponentsWithStats(dark)
-    at_edge = np.unique(np.concatenate([pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]]))
-    large = [piece for piece in at_edge if piece and boxes[piece, cv2.CC_STAT_AREA] * _UNLIT_SHARE >= dark.size]
-    if not large:
-        return None
-    margin: Any = cv2.dilate(np.isin(pieces, large).view(np.uint8), _square(5))
-    return None if margin.all() else margin
-
-
-def _with_light(small: Image, unlit: Mask) -> Image:
-    """A copy, with the colour of the empty field where no light is."""
-    seen = small[unlit == 0]
-    copy = small.copy()
-    copy[unlit == 1] = [_ranked(seen[:, channel], 9, 10) for channel in range(3)]
-    return copy
-
-
-@cache
-def _decades() -> Plane:
-    """Absorbance of each grey level, in steps; 255 is 0. Rounded, so that the last bit of a libm is gone."""
-    levels = [min(round(STEPS * math.log10(255 / max(level, 1))), _DARKEST) for level in range(256)]
-    return np.array(levels, np.int16)
-
-
 def _absorbance(small: Image) -> tuple[Plane, Mask]:
     """Absorbance above the empty field, and the part of it that haemoglobin does not explain.
 
@@ -269,76 +210,18 @@ def _absorbance(small: Image) -> tuple[Plane, Mask]:
     return warm + blue, chromatin
 
 
-def two_bands(small: Image) -> Plane:
-    """Absorbance of red and green together, and of blue.
-
-    Args:
-        small: uint8 RGB, shape (height, width, 3).
-
-    Returns:
-        int16, shape (height, width, 2), `STEPS` to the decade.
-    """
-    import cv2
-
-    red, green, blue = cv2.split(cv2.LUT(small, _decades()))
-    bands: Any = cv2.merge([red + green, blue])
-    return bands  # type: ignore[no-any-return]
-
-
-def empty_field(small: Image) -> Plane:
-    """The same two bands where nothing lies: the lower envelope of absorbance over half the picture.
-
-    A morphological opening follows vignetting of any colour, and no cell is as large as its window.
-
-    Args:
-        small: uint8 RGB, shape (height, width, 3), at least 16 pixels each way; 160 x 120 is enough.
-
-    Returns:
-        int16, shape (height, width, 2), to be taken from `two_bands` of the same picture.
-    """
-    import cv2
-
-    height, width = small.shape[:2]
-    halvings = _halvings(min(height, width), 2 * _COARSE_SIDE)
-    coarse = two_bands(resize(small, (-(-height >> halvings), -(-width >> halvings))))
-    reach = min(coarse.shape[:2]) // 4
-    low: Any = cv2.morphologyEx(_continued(coarse, reach), cv2.MORPH_OPEN, _square(2 * reach + 1))
-    low = np.clip(low >> 2, 0, 255).astype(np.uint8)  # the type that OpenCV smooths and resizes exactly
-    smooth = cv2.GaussianBlur(low, (2 * (reach // 2) + 1,) * 2, 0)[reach:-reach, reach:-reach]
-    empty: Any = cv2.resize(np.ascontiguousarray(smooth), (width, height), interpolation=cv2.INTER_LINEAR_EXACT)
-    return empty.astype(np.int16) << 2  # type: ignore[no-any-return]
-
-
-def _continued(plane: Plane, reach: int) -> Plane:
-    """A plane that goes on outside as steeply as it rises inside, so that an opening keeps its slope at the edges."""
-    for _ in range(2):  # upper and lower edge, then left and right
-        above, below = 2 * plane[:1] - plane[reach:0:-1], 2 * plane[-1:] - plane[-2 : -reach - 2 : -1]
-        plane = np.concatenate([np.maximum(above, plane[:1]), plane, np.maximum(below, plane[-1:])]).swapaxes(0, 1)
-    return np.ascontiguousarray(plane)
-
-
 def _haemoglobin_hue(warm: Plane, blue: Plane) -> int:
     """Red and green over blue absorbance of this picture's red cells, in 1/16; a usual value where there are few.
 
     Nuclei have a far higher ratio, so a rank below the median keeps them out where they are many.
     """
     warm, blue = warm[::2, ::2], blue[::2, ::2]  # enough for a ratio
-    strong = max(3 * _ranked(blue, 49, 50) // 8, STEPS // 32)
+    strong = max(3 * ranked(blue, 49, 50) // 8, STEPS // 32)
     cells = blue > strong
     if np.count_nonzero(cells) * 64 < blue.size:
         return 2 * _HUE_UNIT
     ratio = (warm[cells] * _HUE_UNIT) // blue[cells]
-    return min(max(_ranked(ratio, 2, 5), _HUE_RANGE[0]), _HUE_RANGE[1])
-
-
-def _ranked(values: NDArray[Any], part: int, of: int) -> int:
-    """The value that `part` in `of` are below."""
-    rank = values.size * part // of
-    return int(np.partition(values, rank, axis=None)[rank])
-
-
-def _square(side: int) -> Mask:
-    return np.ones((side, side), np.uint8)
+    return min(max(ranked(ratio, 2, 5), _HUE_RANGE[0]), _HUE_RANGE[1])
 
 
 def _above(plane: Mask, threshold: int) -> Mask:
@@ -362,7 +245,7 @@ def _stained(dark: Plane, nuclei: Mask) -> tuple[Mask, Mask]:
     """1 where anything lies, as pale as cytoplasm; and 1 where red cells or nuclei lie, pale centres filled."""
     import cv2
 
-    near: Any = cv2.dilate(nuclei, _square(5))
+    near: Any = cv2.dilate(nuclei, square(5))
     depth = np.clip(dark >> 1, 0, 255).astype(np.uint8)
     threshold = max(_otsu(np.where(near, np.uint8(0), depth)), _LEAST_STAIN)
     faint, mask = _above(depth, threshold // 2), _above(depth, threshold) | near
@@ -402,7 +285,7 @@ def _red_cell_diameter(mask: Mask, nuclei: Mask) -> float | None:
     import cv2
 
     distance: Any = cv2.distanceTransform(mask, cv2.DIST_L1, 3, dstType=cv2.CV_8U)
-    peaks = distance[(distance == cv2.dilate(distance, _square(5))) & (distance > 2) & (nuclei == 0)]
+    peaks = distance[(distance == cv2.dilate(distance, square(5))) & (distance > 2) & (nuclei == 0)]
     if peaks.size < _FEWEST_PEAKS:
         return None
     weights, starts, ends = _windows()

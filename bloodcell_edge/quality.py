@@ -14,7 +14,7 @@ import numpy as np
 
 from .errors import PictureError
 from .image import resize
-from .locate import STEPS, empty_field, lit, two_bands
+from .light import STEPS, empty_field, lit, two_bands
 from .seen import perceptual_hash
 
 if TYPE_CHECKING:

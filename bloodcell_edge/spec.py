@@ -52,6 +52,7 @@ class ModelSpec:
         target: "keras", or the conversion target of a .tflite ("int8", "float16", ...).
         image_version: `image.IMAGE_VERSION` when it was trained.
         crop_um: side of the crop around a cell on the smear, µm; None for view "frame".
+        light: one of `views.LIGHTS`.
         temperature: by which the logits were divided; inside the graph.
         reject_threshold: top score below which a picture is UNIDENTIFIED; None where none was fitted.
         training: recipe, backbone, starting weights, seed, data with counts by picture and by photograph.
@@ -76,6 +77,7 @@ class ModelSpec:
     target: str
     image_version: int
     crop_um: float | None = None
+    light: str = "camera"
     temperature: float = 1.0
     reject_threshold: float | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -113,7 +115,7 @@ class ModelSpec:
     @property
     def shown_as(self) -> View:
         """How pictures are shown to this model."""
-        return View(self.view, self.input_size, self.crop_um)
+        return View(self.view, self.input_size, self.crop_um, self.light)
 
     def with_(self, **changes: Any) -> ModelSpec:
         """A copy with some fields changed."""

@@ -13,6 +13,7 @@ import numpy as np
 
 from .errors import SpecError
 from .image import prepare, resize
+from .light import Illumination
 from .locate import RED_CELL_UM, locate
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ context."""
 
 WHITE_CELL_UM = 15.0
 """Longer side of a located white cell, µm: the median of BCCD and PBC pictures, by their red cells."""
+
+LIGHTS = ("camera", "white")
+"""How bright a crop is: "camera" as it was taken, "white" with the empty field brought to white (`light`)."""
 
 EDGE, TOUCHING = "edge", "touching"
 """Marks of cells that no label is given to: cut by the picture's edge; touching another one."""
@@ -61,6 +65,7 @@ class View:
         name: one of `VIEWS`.
         size: the model's input (height, width), pixels.
         crop_um: side of a crop on the smear, µm; None for view "frame".
+        light: one of `LIGHTS`; "camera" for view "frame".
 
     Raises:
         SpecError: not a view, or a crop without a side.
@@ -69,6 +74,7 @@ class View:
     name: str
     size: tuple[int, int]
     crop_um: float | None = None
+    light: str = "camera"
 
     def __post_init__(self) -> None:
         """Refuse what cannot be shown."""
@@ -77,6 +83,9 @@ class View:
             raise SpecError(message)
         if self.name == "cell" and not (self.crop_um and self.crop_um > 0):
             message = f"view 'cell' needs the side of a crop in µm, such as {CROP_UM}, found {self.crop_um}"
+            raise SpecError(message)
+        if self.light not in (LIGHTS if self.name == "cell" else LIGHTS[:1]):
+            message = f"light must be one of {', '.join(LIGHTS)}, and camera for view 'frame', found {self.light!r}"
             raise SpecError(message)
 
     def show(self, image: Image, located: Located | None = None) -> tuple[Shown, ...]:
@@ -89,9 +98,10 @@ class View:
         if self.name == "frame":
             return (Shown(prepare(image, self.size), None),)
         found = locate(image) if located is None else located
-        return tuple(self._cell(image, box, found.red_cell_px) for box in found.cells)
+        lamp = self._lamp(image) if found.cells else None
+        return tuple(self._cell(image, box, found.red_cell_px, lamp) for box in found.cells)
 
-    def show_labelled(self, image: Image, um_per_px: float | None = None) -> Shown | None:
+    def show_labelled(self, image: Image, um_per_px: float | None = None, *, margin: float = 1.0) -> Shown | None:
         """What a labelled picture stands for: its most prominent cell, or all of it; None where no cell is found.
 
         That is the largest cell not cut by the edge; where all are cut, the largest, which keeps its mark.
@@ -99,6 +109,7 @@ class View:
         Args:
             image: uint8 RGB, shape (height, width, 3).
             um_per_px: its scale, where somebody said.
+            margin: crop and size times this, for training, which turns and shifts crops and must see what comes in.
         """
         if self.name == "frame":
             return self.show(image)[0]
@@ -106,12 +117,20 @@ class View:
         if not found.cells:
             return None
         prominent = max(found.cells, key=lambda box: (box.whole, box.width * box.height))
-        return self._cell(image, prominent, found.red_cell_px)
+        return self._cell(image, prominent, found.red_cell_px, self._lamp(image), margin)
 
-    def _cell(self, image: Image, box: Box, red_cell_px: float | None) -> Shown:
+    def _lamp(self, image: Image) -> Illumination | None:
+        return Illumination.of(image) if self.light == "white" else None
+
+    def _cell(
+        self, image: Image, box: Box, red_cell_px: float | None, lamp: Illumination | None, margin: float = 1.0
+    ) -> Shown:
         square = window(box, image.shape[:2], red_cell_px, self.crop_um or CROP_UM)
+        square = square if margin == 1.0 else _widened(square, margin)
+        pixels = resize(crop(image, square), (round(self.size[0] * margin), round(self.size[1] * margin)))
         mark = "" if box.whole and not box.touching else TOUCHING if box.whole else EDGE
-        return Shown(resize(crop(image, square), self.size), (box.x, box.y, box.width, box.height), mark)
+        white = pixels if lamp is None else lamp.whiten(pixels, square)
+        return Shown(white, (box.x, box.y, box.width, box.height), mark)
 
 
 def window(box: Box, size: tuple[int, ...], red_cell_px: float | None, crop_um: float = CROP_UM) -> Window:
@@ -140,6 +159,13 @@ def _inside(twice_middle: int, side: int, length: int) -> int:
     if side >= length:
         return (length - side) // 2
     return min(max((twice_middle - side) // 2, 0), length - side)
+
+
+def _widened(square: Window, margin: float) -> Window:
+    """The same middle, a longer side."""
+    x, y, side, _ = square
+    more = round(side * (margin - 1) / 2)
+    return x - more, y - more, side + 2 * more, side + 2 * more
 
 
 def crop(image: Image, square: Window) -> Image:

@@ -377,7 +377,7 @@ def _bare_spec(state: _Run) -> ModelSpec:
     recipe = state.recipe
     name = state.folder.path.name
     view = recipe.shown_as
-    return ModelSpec(name, state.labels, view.name, view.size, "keras", IMAGE_VERSION, crop_um=view.crop_um)
+    return ModelSpec(name, state.labels, view.name, view.size, "keras", IMAGE_VERSION, view.crop_um, view.light)
 
 
 def _finish(state: _Run, history: list[dict[str, Any]], *, drawn: bool, seconds: float) -> ModelSpec:

@@ -53,6 +53,7 @@ class Recipe:
         name: of the recipe.
         view: what one picture gives, see `views.VIEWS`.
         crop_um: side of the crop around a cell on the smear, µm, for view "cell".
+        light: one of `views.LIGHTS`, for view "cell".
         backbone: a key of `backbone.BACKBONES`.
         alpha: width of the backbone, 1.0 is the published one.
         size: input side in pixels.
@@ -81,6 +82,7 @@ class Recipe:
     name: str
     view: str = "frame"
     crop_um: float = CROP_UM
+    light: str = "camera"
     backbone: str = "mobilenet_v2"
     alpha: float = 1.0
     size: int = 224
@@ -107,7 +109,8 @@ class Recipe:
     @property
     def shown_as(self) -> View:
         """How pictures are shown to the model."""
-        return View(self.view, (self.size, self.size), self.crop_um if self.view == "cell" else None)
+        size = (self.size, self.size)
+        return View("cell", size, self.crop_um, self.light) if self.view == "cell" else View(self.view, size)
 
     @property
     def leaky_too(self) -> bool:

@@ -1,0 +1,215 @@
+"""Light and absorbance: how dark each place of a smear is, measured from where nothing lies.
+
+Absorbance (optical density) adds up where light passes several things (Beer-Lambert law), so that all that is reckoned
+here is in it: in whole steps, `STEPS` to the decade, and with OpenCV functions that are exact, so that x86 and arm64
+give the same bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .image import resize
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .image import Image
+
+    Plane = NDArray[np.int16]
+    Mask = NDArray[np.uint8]
+
+STEPS = 256
+"""Of absorbance in a decade."""
+
+_DARKEST = 2 * STEPS - 2  # steps, so that two channels fit 8 bits after two shifts
+_COARSE_SIDE = 24  # pixels, at least, of the shorter side where the empty field is sought
+_SAMPLES = 16  # of the empty field along each side of a crop
+_UNLIT = 10  # the brightest colour is below one part in so many of the field's light; chromatin lets a third of blue by
+_UNLIT_SHARE = 500  # of the picture, one part in so many, from which a dark edge is no cell
+
+
+@cache
+def decades() -> Plane:
+    """Absorbance of each grey level, in steps; 255 is 0. Rounded, so that the last bit of a libm is gone."""
+    levels = [min(round(STEPS * math.log10(255 / max(level, 1))), _DARKEST) for level in range(256)]
+    return np.array(levels, np.int16)
+
+
+def two_bands(small: Image) -> Plane:
+    """Absorbance of red and green together, and of blue.
+
+    Args:
+        small: uint8 RGB, shape (height, width, 3).
+
+    Returns:
+        int16, shape (height, width, 2), `STEPS` to the decade.
+    """
+    import cv2
+
+    red, green, blue = cv2.split(cv2.LUT(small, decades()))
+    bands: Any = cv2.merge([red + green, blue])
+    return bands  # type: ignore[no-any-return]
+
+
+def empty_field(small: Image) -> Plane:
+    """The same two bands where nothing lies: the lower envelope of absorbance over half the picture.
+
+    A morphological opening follows vignetting of any colour, and no cell is as large as its window.
+
+    Args:
+        small: uint8 RGB, shape (height, width, 3), at least 16 pixels each way; 160 x 120 is enough.
+
+    Returns:
+        int16, shape (height, width, 2), to be taken from `two_bands` of the same picture.
+    """
+    height, width = small.shape[:2]
+    low = _envelope(two_bands(_coarse(small)), 2)
+    empty: Plane = _resized(low, height, width).astype(np.int16) << 2
+    return empty
+
+
+@dataclass(frozen=True, eq=False)
+class Illumination:
+    """The light of one picture: its empty field, coarsely.
+
+    Attributes:
+        empty: uint8, shape (rows, columns, 3): absorbance of the empty field in red, green and blue, 1/128 decade.
+        size: (height, width) of the picture, pixels.
+    """
+
+    empty: Mask
+    size: tuple[int, int]
+
+    @classmethod
+    def of(cls, image: Image) -> Illumination:
+        """Measure a picture, uint8 RGB (height, width, 3), at least 16 pixels each way."""
+        import cv2
+
+        coarse = lit(_coarse(image))
+        return cls(_envelope(np.asarray(cv2.LUT(coarse, decades())), 1), (image.shape[0], image.shape[1]))
+
+    def whiten(self, pixels: Image, window: tuple[int, int, int, int]) -> Image:
+        """Part of the picture as under even white light: the empty field is 255 in each colour, everywhere.
+
+        Args:
+            pixels: uint8 RGB, shape (height, width, 3), of that part, at any size.
+            window: the part, (x, y, width, height) in pixels of the picture; may reach over its edges.
+
+        Returns:
+            uint8 RGB of the same shape.
+        """
+        import cv2
+
+        x, y, width, height = window
+        rows = _sampled(y, height, self.size[0], self.empty.shape[0])
+        columns = _sampled(x, width, self.size[1], self.empty.shape[1])
+        empty = _resized(self.empty[rows[:, None], columns], *pixels.shape[:2]).astype(np.int16) << 1
+        above = cv2.LUT(pixels, decades()) - empty
+        white: Image = _levels()[np.clip(above, 0, _DARKEST)]
+        return white
+
+
+def _sampled(start: int, length: int, of: int, coarse: int) -> NDArray[np.intp]:
+    """Where `_SAMPLES` evenly spread places of a stretch lie in a coarse map of the whole length."""
+    places = start + (2 * np.arange(_SAMPLES) + 1) * length // (2 * _SAMPLES)
+    return np.clip(places * coarse // of, 0, coarse - 1)
+
+
+@cache
+def _levels() -> NDArray[np.uint8]:
+    """The grey level of each absorbance, the inverse of `decades`."""
+    return np.array([round(255 * 10 ** (-steps / STEPS)) for steps in range(_DARKEST + 1)], np.uint8)
+
+
+def _coarse(image: Image) -> Image:
+    height, width = image.shape[:2]
+    halvings = halvings_until(min(height, width), 2 * _COARSE_SIDE)
+    return resize(image, (-(-height >> halvings), -(-width >> halvings)))
+
+
+def _envelope(coarse: Plane, shift: int) -> Mask:
+    """Lower envelope of absorbance over half the picture, smoothed, in steps shifted right to fit 8 bits."""
+    import cv2
+
+    reach = min(coarse.shape[:2]) // 4
+    low: Any = cv2.morphologyEx(_continued(coarse, reach), cv2.MORPH_OPEN, square(2 * reach + 1))
+    low = np.clip(low >> shift, 0, 255).astype(np.uint8)  # the type that OpenCV smooths and resizes exactly
+    smooth = cv2.GaussianBlur(low, (2 * (reach // 2) + 1,) * 2, 0)[reach:-reach, reach:-reach]
+    return np.ascontiguousarray(smooth)
+
+
+def _resized(low: Mask, height: int, width: int) -> Any:
+    import cv2
+
+    return cv2.resize(low, (width, height), interpolation=cv2.INTER_LINEAR_EXACT)
+
+
+def _continued(plane: Plane, reach: int) -> Plane:
+    """A plane that goes on outside as steeply as it rises inside, so that an opening keeps its slope at the edges."""
+    for _ in range(2):  # upper and lower edge, then left and right
+        above, below = 2 * plane[:1] - plane[reach:0:-1], 2 * plane[-1:] - plane[-2 : -reach - 2 : -1]
+        plane = np.concatenate([np.maximum(above, plane[:1]), plane, np.maximum(below, plane[-1:])]).swapaxes(0, 1)
+    return np.ascontiguousarray(plane)
+
+
+def lit(image: Image) -> Image:
+    """The same picture with light where it has none at its edges; itself where all of it is lit.
+
+    Black corners come from a round field stop, from a camera that sees past the eyepiece, and from turned copies.
+
+    Args:
+        image: uint8 RGB, shape (height, width, 3), at least 16 pixels each way.
+    """
+    unlit = find_unlit(image)
+    return image if unlit is None else with_light(image, unlit)
+
+
+def find_unlit(small: Image) -> Mask | None:
+    """1 where no light comes through at the picture's edges, with a margin; None where all is lit."""
+    import cv2
+
+    edge = np.concatenate([small[0], small[-1], small[:, 0], small[:, -1]])
+    if edge.max(axis=1).min() >= 255 // _UNLIT:
+        return None
+    brightest: Mask = small.max(axis=2)
+    dark: Mask = (brightest < ranked(brightest, 19, 20) // _UNLIT).view(np.uint8)
+    _, pieces, boxes, _ = cv2.connectedComponentsWithStats(dark)
+    at_edge = np.unique(np.concatenate([pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]]))
+    large = [piece for piece in at_edge if piece and boxes[piece, cv2.CC_STAT_AREA] * _UNLIT_SHARE >= dark.size]
+    if not large:
+        return None
+    margin: Any = cv2.dilate(np.isin(pieces, large).view(np.uint8), square(5))
+    return None if margin.all() else margin
+
+
+def with_light(small: Image, unlit: Mask) -> Image:
+    """A copy, with the colour of the empty field where no light is."""
+    seen = small[unlit == 0]
+    copy = small.copy()
+    copy[unlit == 1] = [ranked(seen[:, channel], 9, 10) for channel in range(3)]
+    return copy
+
+
+def halvings_until(length: float, limit: float) -> int:
+    """How often a length is halved until it is shorter than the limit."""
+    count = 0
+    while length >= limit:
+        length, count = length / 2, count + 1
+    return count
+
+
+def ranked(values: NDArray[Any], part: int, of: int) -> int:
+    """The value that `part` in `of` are below."""
+    rank = values.size * part // of
+    return int(np.partition(values, rank, axis=None)[rank])
+
+
+def square(side: int) -> Mask:
+    """A window for a morphological operation."""
+    return np.ones((side, side), np.uint8)
