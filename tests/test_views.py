@@ -74,7 +74,7 @@ def test_a_labelled_picture_stands_for_its_largest_whole_cell(monkeypatch):
     small, large, cut = box(5, 5, 10, 10), box(40, 40, 20, 20), box(0, 60, 40, 40, whole=False)
 
     def stands_for(*cells):
-        monkeypatch.setattr("bloodcell_edge.views.locate", lambda _: Located(cells, 20.0))
+        monkeypatch.setattr("bloodcell_edge.views.locate", lambda *_, **__: Located(cells, 20.0))
         return CELL.show_labelled(image)
 
     assert stands_for(small, large, cut).box == (40, 40, 20, 20)
