@@ -54,6 +54,8 @@ class Picture:
         group: what may not be split (a photograph, or a cell shown on several); None where nobody said.
         subset: "train" or "test" where the folders say so.
         um_per_px: its scale, where somebody said; else its red cells tell it.
+        note: what somebody noted of it in a table, such as a doubtful label.
+        source: which DATA it came from where there are several; "" for the only or the first one.
     """
 
     path: Path
@@ -62,6 +64,8 @@ class Picture:
     group: str | None = None
     subset: str | None = None
     um_per_px: float | None = None
+    note: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -197,7 +201,7 @@ def load_all(
 
 def _from(root: Path, picture: Picture, *, own_groups: bool) -> Picture:
     group = f"{root.as_posix()}:{picture.group}" if own_groups and picture.group is not None else picture.group
-    return replace(picture, file=f"{root.as_posix()}/{picture.file}", group=group)
+    return replace(picture, file=f"{root.as_posix()}/{picture.file}", group=group, source=root.as_posix())
 
 
 def _read_layout(path: Path, labels: tuple[str, ...]) -> Dataset:
@@ -306,7 +310,7 @@ def _read_csv(path: Path, labels: tuple[str, ...]) -> Dataset:
             raise DataError(message)
         if (path.parent / file).is_file():
             group, scale = row.get("group", "").strip() or None, _scale(row.get("um_per_px", ""), path, file)
-            pictures.append(Picture(path.parent / file, file, label, group, um_per_px=scale))
+            pictures.append(Picture(path.parent / file, file, label, group, None, scale, row.get("note", "").strip()))
         else:
             missing.append(Unreadable(file, f"{path.parent / file}: no such file, but {path.name} names it"))
     return _dataset(path.parent, labels, pictures, unreadable=tuple(missing))

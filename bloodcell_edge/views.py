@@ -101,7 +101,7 @@ class View:
         lamp = self._lamp(image) if found.cells else None
         return tuple(self._cell(image, box, found.red_cell_px, lamp) for box in found.cells)
 
-    def show_labelled(self, image: Image, um_per_px: float | None = None, *, margin: float = 1.0) -> Shown | None:
+    def show_labelled(self, image: Image, um_per_px: float | None = None) -> Shown | None:
         """What a labelled picture stands for: its most prominent cell, or all of it; None where no cell is found.
 
         That is the largest cell not cut by the edge; where all are cut, the largest, which keeps its mark.
@@ -109,15 +109,23 @@ class View:
         Args:
             image: uint8 RGB, shape (height, width, 3).
             um_per_px: its scale, where somebody said.
-            margin: crop and size times this, for training, which turns and shifts crops and must see what comes in.
         """
         if self.name == "frame":
             return self.show(image)[0]
-        found = locate(image, um_per_px=um_per_px)
-        if not found.cells:
+        return self.show_prominent(image, locate(image, um_per_px=um_per_px))
+
+    def show_prominent(self, image: Image, located: Located, *, margin: float = 1.0) -> Shown | None:
+        """Of these cells the one that a labelled picture stands for; None where there is none.
+
+        Args:
+            image: uint8 RGB, shape (height, width, 3).
+            located: its cells.
+            margin: crop and size times this, for training, which turns and shifts crops and must see what comes in.
+        """
+        if not located.cells:
             return None
-        prominent = max(found.cells, key=lambda box: (box.whole, box.width * box.height))
-        return self._cell(image, prominent, found.red_cell_px, self._lamp(image), margin)
+        prominent = max(located.cells, key=lambda box: (box.whole, box.width * box.height))
+        return self._cell(image, prominent, located.red_cell_px, self._lamp(image), margin)
 
     def _lamp(self, image: Image) -> Illumination | None:
         return Illumination.of(image) if self.light == "white" else None

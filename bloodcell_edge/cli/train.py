@@ -13,7 +13,7 @@ from .options import PATH, Terminal, echo_json, force_option, group_by_option, j
 
 @click.command()
 @click.argument("paths", metavar="DATA...", nargs=-1, required=True, type=PATH)
-@click.option("--recipe", type=click.Choice(["original", "field"]), default="field", help="How to train.")
+@click.option("--recipe", type=click.Choice(["original", "field", "blood"]), default="field", help="How to train.")
 @click.option("--view", type=click.Choice(["frame", "cell"]), help="What one picture gives.  [default: the recipe's]")
 @click.option("--backbone", help="Of keras.applications.  [default: mobilenet_v2]")
 @click.option("--alpha", type=click.FloatRange(0.1, 2.0), help="Width of the backbone.  [default: 1.0]")

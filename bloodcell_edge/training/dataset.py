@@ -8,13 +8,14 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ..data import Picture, Progress, Unreadable, read_rows, read_with
 from ..errors import DataError
 from ..files import sha256_file, write_text
+from ..locate import locate
 from ..seen import perceptual_hash
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from .recipes import Recipe
 
 TRAIN, VALIDATION, HELD_BACK = "train", "validation", "heldback"
-_COLUMNS = ("file", "label", "group", "split", "leaky_split", "sha256", "um_per_px", "path")
+_COLUMNS = ("file", "label", "group", "split", "leaky_split", "sha256", "um_per_px", "note", "source", "path")
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ class Prepared:
         hashes: `seen.perceptual_hash` of each whole picture, shape (n, 16).
         found: bool, shape (n,): False where the view is of cells and the picture shows none.
         marked: bool, shape (n,): cells that are not named whatever the scores, see `views.Shown`.
+        wide: uint8 RGB, shape (n, wider, wider, 3): the same at the same scale with a margin around, for augmentation;
+            `pixels` itself where the recipe asks for none.
         unreadable: what could not be decoded.
     """
 
@@ -65,6 +68,7 @@ class Prepared:
     hashes: NDArray[np.uint8]
     found: NDArray[np.bool_]
     marked: NDArray[np.bool_]
+    wide: NDArray[np.uint8]
     unreadable: tuple[Unreadable, ...]
 
     def targets(self, labels: Sequence[str]) -> NDArray[np.int64]:
@@ -75,34 +79,62 @@ class Prepared:
         """Some of them, in that order."""
         pictures = tuple(self.pictures[row] for row in rows)
         pixels, aspects, hashes = self.pixels[rows], self.aspects[rows], self.hashes[rows]
-        return Prepared(pictures, pixels, aspects, hashes, self.found[rows], self.marked[rows], ())
+        wide = pixels if self.wide is self.pixels else self.wide[rows]
+        return Prepared(pictures, pixels, aspects, hashes, self.found[rows], self.marked[rows], wide, ())
 
 
-def prepare_pictures(pictures: Sequence[Picture], view: View, *, progress: Progress | None = None) -> Prepared:
+def prepare_pictures(
+    pictures: Sequence[Picture], view: View, *, margin: float = 1.0, progress: Progress | None = None
+) -> Prepared:
     """Read pictures once, the way the device does.
 
     Args:
         pictures: labelled.
         view: how the model is shown them.
+        margin: keep crops so many times as wide for augmentation, see `View.show_labelled`.
         progress: called as pictures are done.
 
     Raises:
         NoPictures: none can be read.
     """
-    done, bad = read_with(pictures, lambda picture, image: _prepared(picture, image, view), progress=progress)
-    read = tuple(picture for picture, _ in done)
-    pixels, aspects, hashes, found, marked = (list(column) for column in zip(*(made for _, made in done), strict=True))
-    flags = np.array(found, np.bool_), np.array(marked, np.bool_)
-    return Prepared(read, np.stack(pixels), np.array(aspects), np.stack(hashes), *flags, tuple(bad))
+    done, bad = read_with(pictures, lambda picture, image: _prepared(picture, image, view, margin), progress=progress)
+    read, rows = tuple(picture for picture, _ in done), [row for _, row in done]
+    pixels = np.stack([row.pixels for row in rows])
+    return Prepared(
+        read,
+        pixels,
+        np.array([row.aspect for row in rows]),
+        np.stack([row.known_by for row in rows]),
+        np.array([row.found for row in rows], np.bool_),
+        np.array([row.marked for row in rows], np.bool_),
+        pixels if margin == 1.0 else np.stack([row.wide for row in rows]),
+        tuple(bad),
+    )
 
 
-def _prepared(picture: Picture, image: Image, view: View) -> tuple[Image, float, NDArray[np.uint8], bool, bool]:
+class _Row(NamedTuple):
     """One row of `Prepared`, but the picture."""
-    shown, known_by = view.show_labelled(image, picture.um_per_px), perceptual_hash(image)
+
+    pixels: Image
+    wide: Image
+    aspect: float
+    known_by: NDArray[np.uint8]
+    found: bool
+    marked: bool
+
+
+def _prepared(picture: Picture, image: Image, view: View, margin: float) -> _Row:
+    known_by = perceptual_hash(image)
+    if view.name == "frame":
+        pixels = view.show(image)[0].pixels
+        return _Row(pixels, pixels, image.shape[1] / image.shape[0], known_by, found=True, marked=False)
+    located = locate(image, um_per_px=picture.um_per_px)
+    shown = view.show_prominent(image, located)
     if shown is None:
-        return np.zeros((*view.size, 3), np.uint8), 1.0, known_by, False, False
-    aspect = image.shape[1] / image.shape[0] if shown.box is None else 1.0
-    return shown.pixels, aspect, known_by, True, bool(shown.mark)
+        black = [np.zeros((round(side), round(side), 3), np.uint8) for side in (view.size[0], view.size[0] * margin)]
+        return _Row(black[0], black[1], 1.0, known_by, found=False, marked=False)
+    wide = shown if margin == 1.0 else view.show_prominent(image, located, margin=margin) or shown
+    return _Row(shown.pixels, wide.pixels, 1.0, known_by, found=True, marked=bool(shown.mark))
 
 
 def take_out(labels: Sequence[str], groups: Sequence[str], share: float, *, seed: int) -> NDArray[np.bool_]:
@@ -218,6 +250,8 @@ def save_split(path: Path, rows: Sequence[Member]) -> None:
             row.leaky_split,
             row.sha256,
             one.um_per_px,
+            one.note,
+            one.source,
             one.path.resolve(),
         )
         writer.writerow(values)
@@ -239,6 +273,8 @@ def load_split(path: Path) -> list[Member]:
                 row["label"],
                 row["group"] or None,
                 um_per_px=float(row["um_per_px"]) if row["um_per_px"] else None,
+                note=row["note"],
+                source=row["source"],
             ),
             row["split"],
             row["leaky_split"],
@@ -254,11 +290,36 @@ def photographs_by_label(pictures: Sequence[Picture]) -> dict[str, int]:
     return dict(sorted(Counter(label for label, _ in pairs).items()))
 
 
-def balanced_weights(pictures: Sequence[Picture]) -> NDArray[np.float64]:
-    """Chance of each picture to be drawn: classes equal, photographs equal within a class. Sums to 1; shape (n,)."""
-    pairs = [(picture.label, group) for picture, group in zip(pictures, group_names(pictures), strict=True)]
-    copies, photographs = Counter(pairs), Counter(label for label, _ in set(pairs))
-    weights = np.array([1.0 / (copies[pair] * photographs[pair[0]]) for pair in pairs])
+def balanced_weights(pictures: Sequence[Picture], *, noted: float = 1.0) -> NDArray[np.float64]:
+    """Chance of each picture to be drawn: classes equal, sources equal within a class, photographs within a source.
+
+    Args:
+        pictures: with label, group and source.
+        noted: weight of a picture with a note, whose label may be doubtful, against one without; 0 leaves them out.
+
+    Returns:
+        float64, shape (n,), sums to 1.
+
+    Raises:
+        DataError: a class has nothing but pictures with notes, and these are left out.
+    """
+    parts = [(one.label, one.source, group) for one, group in zip(pictures, group_names(pictures), strict=True)]
+    weights = np.array([noted if picture.note else 1.0 for picture in pictures])
+    for depth in (3, 2, 1):  # pictures within photographs, these within sources, these within classes
+        names = [part[:depth] for part in parts]
+        totals: Counter[tuple[str | None, ...]] = Counter()
+        for name, weight in zip(names, weights, strict=True):
+            totals[name] += weight
+        weights = np.array([weight / (totals[name] or 1.0) for name, weight in zip(names, weights, strict=True)])
+    return _summing_to_one(weights, [picture.label for picture in pictures])
+
+
+def _summing_to_one(weights: NDArray[np.float64], labels: list[str | None]) -> NDArray[np.float64]:
+    left = {label for label, weight in zip(labels, weights, strict=True) if weight}
+    empty = sorted(str(label) for label in set(labels) - left)
+    if empty:
+        message = f"{', '.join(empty)}: every picture has a note, and the recipe leaves those out; add others"
+        raise DataError(message)
     normal: NDArray[np.float64] = weights / weights.sum()
     return normal
 

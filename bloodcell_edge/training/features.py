@@ -61,9 +61,10 @@ def frozen_features(
         for start in range(0, n, _BATCH):
             batch = prepared.pixels[start : start + _BATCH]
             if augmented and recipe.augmentation is not None:
+                batch = prepared.wide[start : start + _BATCH]
                 aspects = prepared.aspects[start : start + _BATCH]
                 seed = (recipe.seed, view, start)
-                batch = augment_batch(batch, recipe.augmentation, aspects=aspects, seed=seed)
+                batch = augment_batch(batch, recipe.augmentation, aspects=aspects, size=recipe.size, seed=seed)
             made[start : start + len(batch), view] = features.predict_on_batch(batch.astype(np.float32))
             if progress is not None:
                 progress(view * n + start + len(batch), views * n)

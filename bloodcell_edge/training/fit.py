@@ -94,7 +94,7 @@ class _Run:
         """Chance of each to be drawn; None draws every picture once."""
         if not self.recipe.balance:
             return None
-        return balanced_weights([self.prepared.pictures[row] for row in rows])
+        return balanced_weights([self.prepared.pictures[row] for row in rows], noted=self.recipe.noted)
 
 
 def train(dataset: Dataset, recipe: Recipe, run: RunFolder, *, drawn: bool = False, report: Reporter) -> ModelSpec:
@@ -168,7 +168,7 @@ def _split_and_prepare(
     if dataset.skipped:
         report.say(f"skipped: {dataset.skipped} hidden files or files that are no pictures")
     with report.bar("read") as progress:
-        prepared = prepare_pictures(dataset.pictures, recipe.shown_as, progress=progress)
+        prepared = prepare_pictures(dataset.pictures, recipe.shown_as, margin=recipe.margin, progress=progress)
     bad = (*dataset.unreadable, *prepared.unreadable)
     for one in bad:
         report.say(f"left out: {one.error}")
@@ -202,7 +202,8 @@ def _resume(run: RunFolder, recipe: Recipe, report: Reporter) -> tuple[list[Memb
         )
         raise DataError(message)
     with report.bar("read") as progress:
-        return rows, prepare_pictures([row.picture for row in rows], recipe.shown_as, progress=progress)
+        pictures = [row.picture for row in rows]
+        return rows, prepare_pictures(pictures, recipe.shown_as, margin=recipe.margin, progress=progress)
 
 
 def with_photographs(pictures: Sequence[Picture], report: Reporter) -> list[Picture]:
@@ -327,11 +328,13 @@ def _fine_tune_stage(
 
     def batch(order: NDArray[np.int64], epoch: int, step: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         taken = order[step * recipe.batch : (step + 1) * recipe.batch]
-        pixels = state.prepared.pixels[rows[taken]]
-        if recipe.augmentation is not None:
+        if recipe.augmentation is None:
+            pixels = state.prepared.pixels[rows[taken]]
+        else:
+            wide = state.prepared.wide[rows[taken]]
             aspects = state.prepared.aspects[rows[taken]]
             seed = (recipe.seed, 4, done, epoch, step)
-            pixels = augment_batch(pixels, recipe.augmentation, aspects=aspects, seed=seed)
+            pixels = augment_batch(wide, recipe.augmentation, aspects=aspects, size=recipe.size, seed=seed)
         return pixels, targets[taken]
 
     def validate() -> tuple[float, float]:

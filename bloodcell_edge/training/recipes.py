@@ -4,6 +4,8 @@
 original   the project this grew from, exactly: whole frame squeezed to 224 px, frozen MobileNetV2, global max
            pooling, Dense 256 relu, Dense softmax, Adam, batch 32, up to 15 epochs, early stopping (patience 5).
            Trained twice: on the original's split by file, whose figure is leaky, and on a split by photograph.
+blood      located cells under white light, from several sources at once, balanced by class, source and photograph,
+           augmented by what differs between microscopes; pictures with a note on their label are not trained on.
 field      whole frame, split by photograph, balanced by photograph, augmented; the head first, on cached
            features, then the backbone, its last blocks first, with a cosine schedule. No figure of the held-back
            pictures chooses anything.
@@ -33,6 +35,12 @@ class Augmentation:
         contrast: largest relative change of the distance from the picture's mean.
         stain: largest relative change of each stain's optical density (Ruifrok and Johnston 2001 basis).
         white: largest relative change of each channel's white point.
+        density: spread of the optical density of each channel, and of all: standard deviation of its logarithm.
+        gamma: spread of the power that optical density is raised to, likewise; the middle, 0.6, stays.
+        blur: share of pictures out of focus, or taken with fewer pixels.
+        sharpen: share of pictures that a camera sharpened.
+        noise: share of pictures with the noise of a sensor.
+        jpeg: share of pictures that were compressed again.
     """
 
     rotation_degrees: float = 180.0
@@ -43,6 +51,12 @@ class Augmentation:
     contrast: float = 0.15
     stain: float = 0.20
     white: float = 0.06
+    density: float = 0.0
+    gamma: float = 0.0
+    blur: float = 0.0
+    sharpen: float = 0.0
+    noise: float = 0.0
+    jpeg: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -71,7 +85,9 @@ class Recipe:
         label_smoothing: share of the target given to all classes.
         patience: epochs without a better validation loss before stopping, then the best weights are restored;
             None trains to the end and needs no validation pictures.
-        balance: draw classes equally, photographs equally within a class.
+        balance: draw classes equally, sources equally within a class, photographs equally within a source.
+        noted: weight in these draws of a picture whose table has a note on it (such as a doubtful label); held back,
+            it counts like any other.
         augmentation: None for pictures as they are.
         views: augmented views of each picture for the head stage.
         held_back: share of photographs kept for figures only.
@@ -100,6 +116,7 @@ class Recipe:
     label_smoothing: float = 0.1
     patience: int | None = None
     balance: bool = True
+    noted: float = 1.0
     augmentation: Augmentation | None = Augmentation()
     views: int = 2
     held_back: float = 0.2
@@ -111,6 +128,11 @@ class Recipe:
         """How pictures are shown to the model."""
         size = (self.size, self.size)
         return View("cell", size, self.crop_um, self.light) if self.view == "cell" else View(self.view, size)
+
+    @property
+    def margin(self) -> float:
+        """How much wider than the crop what is augmented must be: turned all round, a square needs its diagonal."""
+        return 1.5 if self.view == "cell" and self.augmentation is not None else 1.0
 
     @property
     def leaky_too(self) -> bool:
@@ -140,6 +162,18 @@ RECIPES = {
         validation=0.2,
     ),
     "field": Recipe(name="field"),
+    "blood": Recipe(
+        name="blood",
+        view="cell",
+        light="white",
+        size=128,
+        fine_tune_epochs=10,
+        noted=0.0,
+        # what differs between microscopes: stain, lamp, focus, pixels, camera
+        augmentation=Augmentation(
+            contrast=0.2, stain=0.3, white=0.08, density=0.25, gamma=0.2, blur=0.5, sharpen=0.2, noise=0.3, jpeg=0.5
+        ),
+    ),
     "drawn": Recipe(
         name="drawn",
         alpha=0.35,
