@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -303,15 +303,23 @@ def balanced_weights(pictures: Sequence[Picture], *, noted: float = 1.0) -> NDAr
     Raises:
         DataError: a class has nothing but pictures with notes, and these are left out.
     """
-    parts = [(one.label, one.source, group) for one, group in zip(pictures, group_names(pictures), strict=True)]
+    labels, sources, groups = [p.label for p in pictures], [p.source for p in pictures], group_names(pictures)
+    photographs = list(zip(labels, sources, groups, strict=True))
     weights = np.array([noted if picture.note else 1.0 for picture in pictures])
-    for depth in (3, 2, 1):  # pictures within photographs, these within sources, these within classes
-        names = [part[:depth] for part in parts]
-        totals: Counter[tuple[str | None, ...]] = Counter()
-        for name, weight in zip(names, weights, strict=True):
-            totals[name] += weight
-        weights = np.array([weight / (totals[name] or 1.0) for name, weight in zip(names, weights, strict=True)])
-    return _summing_to_one(weights, [picture.label for picture in pictures])
+    largest = dict.fromkeys(photographs, 0.0)
+    for photograph, weight in zip(photographs, weights, strict=True):
+        largest[photograph] = max(largest[photograph], weight)
+    weights = _shared(weights, photographs) * np.array([largest[photograph] for photograph in photographs])
+    weights = _shared(_shared(weights, list(zip(labels, sources, strict=True))), labels)
+    return _summing_to_one(weights, labels)
+
+
+def _shared(weights: NDArray[np.float64], names: Sequence[Hashable]) -> NDArray[np.float64]:
+    """Weights that sum to 1 under each name, or are all 0."""
+    totals: dict[Hashable, float] = defaultdict(float)
+    for name, weight in zip(names, weights, strict=True):
+        totals[name] += weight
+    return np.array([weight / (totals[name] or 1.0) for name, weight in zip(names, weights, strict=True)])
 
 
 def _summing_to_one(weights: NDArray[np.float64], labels: list[str | None]) -> NDArray[np.float64]:

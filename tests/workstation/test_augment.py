@@ -28,7 +28,7 @@ def noise(seed=0, size=48, low=0, high=256):
 
 def variants(image, how, aspect=4 / 3):
     """The picture changed with each of SEEDS."""
-    return [augment(image, how, aspect=aspect, rng=np.random.default_rng(seed)) for seed in SEEDS]
+    return [augment(image, how, aspect=aspect, size=len(image), rng=np.random.default_rng(seed)) for seed in SEEDS]
 
 
 @given(seed=st.integers(0, 2**32), size=st.integers(2, 40), aspect=st.floats(0.4, 2.5))
@@ -37,7 +37,9 @@ def test_same_seed_same_bytes_and_input_untouched(seed, size, aspect):
     """A seed gives the same uint8 picture of the same shape twice, and the picture given is not changed."""
     image = noise(seed, size)
     before = image.copy()
-    first, second = (augment(image, Augmentation(), aspect=aspect, rng=np.random.default_rng(seed)) for _ in range(2))
+    first, second = (
+        augment(image, Augmentation(), aspect=aspect, size=size, rng=np.random.default_rng(seed)) for _ in range(2)
+    )
     assert first.dtype == np.uint8
     assert first.shape == image.shape
     assert np.array_equal(first, second)
@@ -165,11 +167,11 @@ def test_batch_is_each_picture_with_a_stream_of_its_own():
     """A picture of a batch is changed as it would be alone with its stream, whatever stands beside it."""
     pixels = np.stack([noise(seed) for seed in range(5)])
     aspects = np.array([1.0, 4 / 3, 0.75, 1.5, 1.0])
-    batch = augment_batch(pixels, Augmentation(), aspects=aspects, seed=(3, 1))
-    shorter = augment_batch(pixels[:2], Augmentation(), aspects=aspects[:2], seed=(3, 1))
+    batch = augment_batch(pixels, Augmentation(), aspects=aspects, size=48, seed=(3, 1))
+    shorter = augment_batch(pixels[:2], Augmentation(), aspects=aspects[:2], size=48, seed=(3, 1))
     streams = np.random.SeedSequence((3, 1)).spawn(5)
     alone = [
-        augment(picture, Augmentation(), aspect=aspect, rng=np.random.default_rng(stream))
+        augment(picture, Augmentation(), aspect=aspect, size=48, rng=np.random.default_rng(stream))
         for picture, aspect, stream in zip(pixels, aspects, streams, strict=True)
     ]
     assert np.array_equal(batch, alone)
@@ -179,6 +181,39 @@ def test_batch_is_each_picture_with_a_stream_of_its_own():
 def test_batches_of_other_seeds_differ():
     """The seed of a batch decides: the same twice the same, epoch or step changed all pictures changed."""
     pixels, aspects = np.stack([noise(seed) for seed in range(3)]), np.ones(3)
-    one, same, other = (augment_batch(pixels, Augmentation(), aspects=aspects, seed=(0, e)) for e in (0, 0, 1))
+    one, same, other = (augment_batch(pixels, Augmentation(), aspects=aspects, size=48, seed=(0, e)) for e in (0, 0, 1))
     assert np.array_equal(one, same)
     assert all((one[i] != other[i]).any() for i in range(3))
+
+
+CAMERA = replace(NOTHING, density=0.25, gamma=0.2, blur=0.5, sharpen=0.5, noise=0.5, jpeg=0.5)
+
+
+def test_a_margin_lets_turned_corners_show_what_was_there():
+    """A wide crop turned and cut to size shows its own pixels in the corners; a narrow one must mirror them."""
+    wide = np.zeros((72, 72, 3), np.uint8)
+    wide[12:60, 12:60] = 200  # what the narrow crop shows
+    how = replace(NOTHING, rotation_degrees=180.0)
+    narrow = np.ascontiguousarray(wide[12:60, 12:60])
+    for seed in SEEDS:
+        turned, mirrored = (
+            augment(image, how, aspect=1.0, size=48, rng=np.random.default_rng(seed)) for image in (wide, narrow)
+        )
+        assert turned.shape == mirrored.shape == (48, 48, 3)
+        assert (mirrored == 200).all()
+    assert np.array_equal(augment(wide, NOTHING, aspect=1.0, size=48, rng=np.random.default_rng(0)), narrow)
+    assert any((augment(wide, how, aspect=1.0, size=48, rng=np.random.default_rng(seed)) == 0).any() for seed in SEEDS)
+
+
+@pytest.mark.parametrize("name", ["density", "gamma", "blur", "sharpen", "noise", "jpeg"])
+def test_each_of_a_camera_changes_about_its_share(name):
+    """Density and gamma change nearly every picture, the others about the share that is asked for."""
+    image = cv2.GaussianBlur(noise(3), (0, 0), 2)
+    changed = [not np.array_equal(picture, image) for picture in variants(image, replace(NOTHING, **{name: 0.5}), 1.0)]
+    assert (sum(changed) >= 38) if name in ("density", "gamma") else (10 <= sum(changed) <= 30)
+
+
+def test_camera_augmentation_is_repeatable():
+    """The same seed gives the same bytes with all of them together."""
+    first, second = variants(noise(), CAMERA, 1.0), variants(noise(), CAMERA, 1.0)
+    assert np.array_equal(first, second)

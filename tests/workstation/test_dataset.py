@@ -195,6 +195,31 @@ def test_balanced_weights(pictures):
         assert np.ptp(own) == 0
 
 
+def test_sources_are_equal_within_a_class():
+    """Ten photographs of one source weigh as much as one of another; a class of one source weighs as much as others."""
+    many = [picture(i, "A", f"a{i}") for i in range(10)]
+    one = [replace(picture(10, "A", "b"), source="other"), picture(11, "B", "c")]
+    weights = balanced_weights([*many, *one])
+    assert weights[:10] == pytest.approx([0.025] * 10)
+    assert weights[10:] == pytest.approx([0.25, 0.5])
+
+
+@pytest.mark.parametrize("noted", [0.0, 0.25, 1.0])
+def test_noted_pictures_weigh_less(noted):
+    """A photograph with a note weighs that share of one without; a photograph is not lost by one noted copy."""
+    plain, doubtful = picture(0, "A", "a"), replace(picture(1, "A", "b"), note="looks like B")
+    copies = [replace(picture(2, "B", "c"), note="blurred"), picture(3, "B", "c")]
+    weights = balanced_weights([plain, doubtful, *copies], noted=noted)
+    assert weights[1] / weights[0] == pytest.approx(noted)
+    assert weights[0] + weights[1] == pytest.approx(weights[2] + weights[3]) == pytest.approx(0.5)
+
+
+def test_a_class_of_doubtful_pictures_alone_is_refused():
+    """Where notes leave nothing of a class, the error names it."""
+    with pytest.raises(DataError, match="A: every picture has a note"):
+        balanced_weights([replace(picture(0, "A", "a"), note="?"), picture(1, "B", "b")], noted=0.0)
+
+
 def test_pictures_without_a_group_are_photographs_of_their_own():
     """None and an empty name join nothing: each such picture counts, weighs and is split as a photograph."""
     pictures = [picture(i, "A", None if i % 2 else "") for i in range(10)] + photographs(groups=5, copies=2, labels="B")

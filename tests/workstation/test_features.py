@@ -50,7 +50,14 @@ def prepared():
     pixels = np.random.default_rng(2).integers(0, 256, (N, SIZE, SIZE, 3), np.uint8)
     pictures = tuple(Picture(Path(f"{i}.png"), f"{i}.png", "A", str(i)) for i in range(N))
     return Prepared(
-        pictures, pixels, np.full(N, 4 / 3), np.zeros((N, 16), np.uint8), np.ones(N, bool), np.zeros(N, bool), ()
+        pictures,
+        pixels,
+        np.full(N, 4 / 3),
+        np.zeros((N, 16), np.uint8),
+        np.ones(N, bool),
+        np.zeros(N, bool),
+        pixels,
+        (),
     )
 
 
@@ -85,7 +92,7 @@ def test_views_are_those_of_augment_batch(net, prepared, tmp_path):
     """A view is what the network says of augment_batch with the seed of recipe, view and place, and views differ."""
     found, _ = run(net, prepared, FIELD, tmp_path)
     for view in range(2):
-        how = {"aspects": prepared.aspects[64:], "seed": (FIELD.seed, view, 64)}
+        how = {"aspects": prepared.aspects[64:], "size": SIZE, "seed": (FIELD.seed, view, 64)}
         pixels = augment_batch(prepared.pixels[64:], FIELD.augmentation, **how)
         assert np.allclose(found[64:, view], net.predict_on_batch(pixels.astype(np.float32)), atol=1e-4)
     assert not np.allclose(found[:, 0], found[:, 1], atol=0.1)
