@@ -12,12 +12,13 @@ import numpy as np
 
 from bloodcell_edge.data import Picture, read_with
 from bloodcell_edge.errors import ConversionError
-from bloodcell_edge.files import refuse_existing, sha256_file, write_bytes
+from bloodcell_edge.files import beside, refuse_existing, sha256_file, write_bytes
 from bloodcell_edge.interpreter import load_interpreter
 from bloodcell_edge.modelfile import pack
 from bloodcell_edge.reporting import Reporter
-from bloodcell_edge.spec import ModelSpec
+from bloodcell_edge.spec import ModelSpec, save_spec
 
+from .calibrate import CalibrationPictures, calibrate
 from .compat import min_runtime
 from .golden import golden_samples
 from .metadata import add_metadata
@@ -66,6 +67,7 @@ def convert_files(
     out: Path,
     *,
     representative: Sequence[Picture] = (),
+    calibration: CalibrationPictures | None = None,
     force: bool = False,
     report: Reporter,
 ) -> list[Converted]:
@@ -76,6 +78,8 @@ def convert_files(
         targets: what to make of it.
         out: folder for the files.
         representative: chosen training pictures, see `choose_pictures`; needed for int8.
+        calibration: pictures of the model's run to fit temperature and reject threshold on, see `calibrate`; with them
+            the run's model.keras and spec.json are written anew too. None leaves the model as it is.
         force: overwrite what is there.
         report: told how far it is.
 
@@ -89,13 +93,23 @@ def convert_files(
     listed: tuple[dict[str, str], ...] = ()
     if any(target.needs_samples for target in targets):
         samples, listed = _samples(representative, model.spec, report)
+    net, about, ready = model.net, model.spec, {}
+    if calibration is not None and samples is not None:
+        done = calibrate(net, about, samples, calibration, report)
+        net, about, ready = done.net, done.spec, {Target.INT8: done.int8}
     made: dict[Converted, bytes] = {}
     for target in targets:
         report.say(f"converting to {target.value}")
-        flatbuffer = to_tflite(model.net, target=target, representative=samples if target.needs_samples else None)
-        spec = _spec(flatbuffer, model.spec, target, listed if target.needs_samples else ())
+        flatbuffer = ready.get(target) or to_tflite(
+            net, target=target, representative=samples if target.needs_samples else None
+        )
+        spec = _spec(flatbuffer, about, target, listed if target.needs_samples else ())
         data = pack(_described(flatbuffer, spec), spec)
         made[Converted(out / target.file_name, target, len(data), spec.min_runtime)] = data
+    if calibration is not None and ready:
+        with beside(calibration.run.model) as temporary:
+            net.save(temporary)
+        save_spec(calibration.run.spec, about)
     for one, data in made.items():
         write_bytes(one.file, data)
     return list(made)

@@ -21,12 +21,14 @@ from .classify import classify
 from .convert import convert
 from .data import data
 from .demo import demo
+from .ensemble import ensemble
 from .evaluate import evaluate
 from .export import export
 from .info import info
 from .parity import parity
 from .report import report
 from .run import run
+from .search import search
 from .train import train
 
 EXIT_ERROR, EXIT_BUG, EXIT_GATE, EXIT_INTERRUPTED = 1, 3, 4, 130
@@ -46,7 +48,10 @@ def bce() -> None:
     """
 
 
-for _command in (demo, audit, data, train, evaluate, convert, parity, classify, run, info, benchmark, report, export):
+for _command in (
+    demo, audit, data, train, search, ensemble, evaluate, convert, parity, classify, run, info, benchmark, report,
+    export,
+):  # fmt: skip
     bce.add_command(_command)
 
 

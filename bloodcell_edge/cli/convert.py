@@ -35,6 +35,9 @@ def convert(
 ) -> None:
     """Convert a trained model to TFLite; int8 and float16 unless told otherwise.
 
+    The first int8 file of a run is calibrated on pictures that the run did not train on: the temperature goes into
+    model.keras and all files made of it, the reject threshold into their specs.
+
     \b
     Example:
       bce convert
@@ -44,6 +47,7 @@ def convert(
 
     path = say_choice(choose_model(model, prefer="model.keras"))  # before TensorFlow takes its seconds
 
+    from convert.calibrate import calibration_pictures
     from convert.export import convert_files
     from convert.representative import representative_pictures
     from convert.targets import Target
@@ -62,7 +66,15 @@ def convert(
         if any(target.needs_samples for target in targets)
         else []
     )
-    made = convert_files(keras_model, targets, out or path.parent, representative=samples, force=force, report=report)
+    made = convert_files(
+        keras_model,
+        targets,
+        out or path.parent,
+        representative=samples,
+        calibration=calibration_pictures(path, keras_model.spec, targets, report),
+        force=force,
+        report=report,
+    )
     if as_json:
         files = [
             {"file": str(one.file), "target": one.target.value, "bytes": one.bytes, "min_runtime": one.min_runtime}

@@ -111,6 +111,7 @@ class Demo:
         )
 
     def _convert(self, run: RunFolder) -> None:
+        from convert.calibrate import calibration_pictures
         from convert.export import convert_files
         from convert.representative import representative_pictures
         from convert.targets import Target
@@ -120,8 +121,10 @@ class Demo:
         self._say("convert")
         model = open_keras(run.model)
         samples = representative_pictures(run.model, model.spec, None, allow_small=False, report=self.terminal)
+        targets = [Target.INT8, Target.FLOAT16]
+        calibration = calibration_pictures(run.model, model.spec, targets, self.terminal)
         made = convert_files(
-            model, [Target.INT8, Target.FLOAT16], run.path, representative=samples, report=self.terminal
+            model, targets, run.path, representative=samples, calibration=calibration, report=self.terminal
         )
         rows = [(one.file.name, f"{one.bytes:,}", one.min_runtime) for one in made]
         click.echo(table(("file", "bytes", "oldest runtime"), rows))

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .options import PATH, Terminal, echo_json, force_option, group_by_option, json_option, labels_option, percent
+
+if TYPE_CHECKING:
+    from ..training.recipes import Recipe
+
+_OF_THE_RECIPE = ("recipe", "view", "backbone", "alpha", "size", "weights", "epochs", "fine_tune", "seed")
 
 
 @click.command()
@@ -22,6 +27,9 @@ from .options import PATH, Terminal, echo_json, force_option, group_by_option, j
 @click.option("--epochs", type=click.IntRange(1), help="Of the last stage.  [default: the recipe's]")
 @click.option("--fine-tune", type=click.IntRange(-1), metavar="N", help="Backbone blocks to train, -1 for all.")
 @click.option("--seed", type=click.IntRange(0), help="Of everything drawn.  [default: 0]")
+@click.option(
+    "--recipe-file", type=PATH, metavar="JSON", help="A recipe as bce search writes it, in place of all these."
+)
 @group_by_option
 @labels_option
 @click.option("--name", help="Of the run folder.  [default: recipe and number]")
@@ -29,6 +37,7 @@ from .options import PATH, Terminal, echo_json, force_option, group_by_option, j
 @json_option
 def train(
     paths: tuple[Path, ...],
+    recipe_file: Path | None,
     name: str | None,
     group_by: Path | None,
     labels: tuple[str, ...] | None,
@@ -52,7 +61,7 @@ def train(
     from ..training.recipes import choose_recipe
     from ..training.runfolder import new_run_folder
 
-    recipe = choose_recipe(options.pop("recipe"), **options)
+    recipe = choose_recipe(options.pop("recipe"), **options) if recipe_file is None else _recipe_of(recipe_file)
     dataset = load_all(paths, labels=labels or LABELS, group_by=group_by, subset="train")
     report = Terminal()
     run = new_run_folder(name, recipe, dataset)
@@ -74,3 +83,16 @@ def train(
         f"{run.path}: held-back accuracy {percent(figures['accuracy'])} "
         f"(95 % interval {percent(low)} to {percent(high)}, {figures['interval_method']}, n = {figures['n']})"
     )
+
+
+def _recipe_of(path: Path) -> Recipe:
+    """The recipe of a file; what else would change it is refused, not passed over."""
+    from ..training.recipefile import load_recipe
+
+    context = click.get_current_context()
+    given = click.core.ParameterSource.COMMANDLINE
+    for name in _OF_THE_RECIPE:
+        if context.get_parameter_source(name) is given:
+            message = f"--{name.replace('_', '-')} changes the recipe, which --recipe-file gives whole: edit the file"
+            raise click.UsageError(message)
+    return load_recipe(path)

@@ -94,7 +94,7 @@ def build_model(recipe: Recipe, labels: int) -> tuple[keras.Model, keras.Model, 
     base = _build_base(family, recipe, _scaled(entry, family))
     pool = keras.layers.GlobalMaxPooling2D if recipe.pooling == "max" else keras.layers.GlobalAveragePooling2D
     features = keras.Model(entry, pool(name="pool")(base.output), name="features")
-    head = _build_head(recipe, int(features.output.shape[-1]), labels)
+    head = build_head(recipe, int(features.output.shape[-1]), labels)
     model = keras.Model(entry, _apply(head, features.output), name="bloodcell")
     if recipe.weights == "none":
         _use_short_momentum(model)
@@ -183,7 +183,8 @@ def _imagenet(family: Backbone, recipe: Recipe, arguments: dict[str, Any]) -> An
         raise DownloadError(message) from error
 
 
-def _build_head(recipe: Recipe, width: int, labels: int) -> keras.Model:
+def build_head(recipe: Recipe, width: int, labels: int) -> keras.Model:
+    """What stands on pooled features: float32 (n, width) in, probabilities (n, labels) out."""
     entry = keras.Input((width,), name="features")
     x: Any = entry
     if recipe.hidden:

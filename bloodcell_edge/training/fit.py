@@ -45,6 +45,7 @@ from .dataset import (
     prepare_pictures,
     save_split,
 )
+from .distill import Teacher
 from .epochs import Checkpoint, Stage, run_stage, save_history
 from .features import frozen_features
 from .frameworks import keras
@@ -75,6 +76,7 @@ class _Run:
     head: Any
     initial: tuple[NDArray[np.float32], ...]
     folder: RunFolder
+    teacher: Teacher | None
     report: Reporter
 
     def side(self, name: str) -> NDArray[np.int64]:
@@ -86,9 +88,12 @@ class _Run:
         """Pictures whose loss is shown after each epoch: validation where a choice is made by it, else held back."""
         return self.side(VALIDATION if self.recipe.validation else HELD_BACK)
 
-    def one_hot(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Targets of some pictures, shape (len(rows), labels)."""
-        return np.eye(len(self.labels), dtype=np.float32)[self.prepared.targets(self.labels)[rows]]
+    def targets(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """What some pictures are trained on: one-hot, shape (len(rows), labels), or what the teacher makes of that."""
+        one_hot = np.eye(len(self.labels), dtype=np.float32)[self.prepared.targets(self.labels)[rows]]
+        if self.teacher is None:
+            return one_hot
+        return self.teacher.targets([self.rows[row].sha256 for row in rows], one_hot)
 
     def weights(self, rows: NDArray[np.int64]) -> NDArray[np.float64] | None:
         """Chance of each to be drawn; None draws every picture once."""
@@ -97,7 +102,15 @@ class _Run:
         return balanced_weights([self.prepared.pictures[row] for row in rows], noted=self.recipe.noted)
 
 
-def train(dataset: Dataset, recipe: Recipe, run: RunFolder, *, drawn: bool = False, report: Reporter) -> ModelSpec:
+def train(
+    dataset: Dataset,
+    recipe: Recipe,
+    run: RunFolder,
+    *,
+    drawn: bool = False,
+    teacher: Teacher | None = None,
+    report: Reporter,
+) -> ModelSpec:
     """Train a model and fill a run folder; an interrupted run of the same recipe and data goes on.
 
     Args:
@@ -105,6 +118,7 @@ def train(dataset: Dataset, recipe: Recipe, run: RunFolder, *, drawn: bool = Fal
         recipe: how.
         run: the folder to fill.
         drawn: the pictures are drawn, so that every figure must say so.
+        teacher: what to learn from beside the labels.
         report: told how far it is.
 
     Returns:
@@ -122,7 +136,7 @@ def train(dataset: Dataset, recipe: Recipe, run: RunFolder, *, drawn: bool = Fal
     initial = tuple(model.get_weights())  # before a checkpoint puts others in their place
     rows, prepared = _split_and_prepare(dataset, recipe, run, report)
     _say_counts(rows, report)
-    state = _Run(recipe, dataset.labels, tuple(rows), prepared, model, features, head, initial, run, report)
+    state = _Run(recipe, dataset.labels, tuple(rows), prepared, model, features, head, initial, run, teacher, report)
     checkpoint = Checkpoint.load(run.state / "checkpoint.npz", model)
     earlier = sum(row["seconds"] for row in checkpoint.history)
     for number, stage in enumerate(_stages(state)):
@@ -262,7 +276,7 @@ def _head_stage(state: _Run, name: str, train_rows: NDArray[np.int64], watched: 
                 cache=state.folder.cache, progress=progress,
             )  # fmt: skip
 
-    weights, targets = state.weights(train_rows), state.one_hot(train_rows)
+    weights, targets = state.weights(train_rows), state.targets(train_rows)
     made: dict[str, NDArray[np.float32]] = {}
 
     def begin(fresh: bool) -> Any:
@@ -273,7 +287,7 @@ def _head_stage(state: _Run, name: str, train_rows: NDArray[np.int64], watched: 
             made["train"], made["watched"] = cached(train_rows, augmented=True), cached(watched, augmented=False)[:, 0]
         if fresh:
             state.model.set_weights(state.initial)
-        _compile(state.head, recipe, recipe.head_rate)
+        _compile(state.head, state, recipe.head_rate)
         return state.head
 
     def batches(epoch: int) -> dict[str, Any]:
@@ -311,7 +325,7 @@ def _fine_tune_stage(
 ) -> Stage:
     """Train the backbone's last blocks and the head, in these of all epochs under one falling learning rate."""
     recipe = state.recipe
-    weights, targets = state.weights(rows), state.one_hot(rows)
+    weights, targets = state.weights(rows), state.targets(rows)
     steps = max(len(rows) // recipe.batch, 1)
     done, total = steps * epochs.start, steps * recipe.fine_tune_epochs
 
@@ -319,7 +333,7 @@ def _fine_tune_stage(
         if fresh and not recipe.head_epochs:
             state.model.set_weights(state.initial)
         set_trainable(state.model, recipe.backbone, blocks, norm=recipe.weights == "none")
-        _compile(state.model, recipe, _FallingRate(recipe.fine_tune_rate, done, total))
+        _compile(state.model, state, _FallingRate(recipe.fine_tune_rate, done, total))
         return state.model
 
     def batches(epoch: int) -> dict[str, Any]:
@@ -360,11 +374,14 @@ class _FallingRate(keras.optimizers.schedules.LearningRateSchedule):  # type: ig
         return {"initial": self.initial, "done": self.done, "total": self.total}
 
 
-def _compile(net: Any, recipe: Recipe, rate: Any) -> None:
-    decay = recipe.weight_decay
+def _compile(net: Any, state: _Run, rate: Any) -> None:
+    smoothing, decay, teacher = state.recipe.label_smoothing, state.recipe.weight_decay, state.teacher
     optimizer = keras.optimizers.AdamW(rate, weight_decay=decay) if decay else keras.optimizers.Adam(rate)
-    loss = keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
-    net.compile(optimizer=optimizer, loss=loss, metrics=["accuracy"], jit_compile=False)
+    loss: Any = keras.losses.CategoricalCrossentropy(label_smoothing=smoothing)
+    accuracy: Any = "accuracy"
+    if teacher is not None:
+        loss, accuracy = teacher.loss(smoothing), teacher.accuracy
+    net.compile(optimizer=optimizer, loss=loss, metrics=[accuracy], jit_compile=False)
 
 
 def _scores(state: _Run, rows: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -1,0 +1,166 @@
+"""``bce search``."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import (
+    PATH,
+    Terminal,
+    echo_json,
+    force_option,
+    group_by_option,
+    json_option,
+    labels_option,
+    percent,
+    table,
+)
+
+if TYPE_CHECKING:
+    from ..training.search import Found, Row
+
+
+@click.command()
+@click.argument("paths", metavar="DATA...", nargs=-1, required=True, type=PATH)
+@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Stop after these.  [default: no limit]")
+@click.option(
+    "--trials", type=click.IntRange(1), help="Candidates of rung 1.  [default: 30; with --minutes again and again]"
+)
+@click.option(
+    "--recipe", type=click.Choice(["field", "blood"]), default="blood", help="What the candidates are variants of."
+)
+@click.option("--view", type=click.Choice(["frame", "cell"]), help="What one picture gives.  [default: the recipe's]")
+@click.option("--weights", metavar="imagenet|FILE", help="What to start from.  [default: imagenet]")
+@click.option(
+    "--sizes",
+    default="96,128,160,224",
+    callback=lambda _, __, value: parse_sizes(value),
+    metavar="PX,...",
+    help="Input sides to choose from.",
+)
+@click.option("--seed", type=click.IntRange(0), help="Of everything drawn.  [default: 0]")
+@group_by_option
+@labels_option
+@click.option("--name", default="search", help="Of the folder under searches/.")
+@force_option
+@json_option
+def search(
+    paths: tuple[Path, ...],
+    minutes: float | None,
+    trials: int | None,
+    sizes: tuple[int, ...],
+    group_by: Path | None,
+    labels: tuple[str, ...] | None,
+    name: str,
+    force: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Search for models that are accurate, fast and small: the Pareto front.
+
+    Accuracy is balanced, of what was not trained on: with several DATA each is left out in turn, with one a third of
+    its photographs; pictures with a note judge only where the recipe trains on them. Latency and size are those of the
+    int8 file. A third of the candidates goes on to a short fine-tuning, a third of these to the whole recipe. The same
+    command goes on where it was stopped or killed, and may run several times at once.
+
+    \b
+    Example:
+      bce search photos/ other-lab/ --minutes 60
+    """
+    from convert.cost import int8_cost
+
+    from ..data import LABELS, load_all
+    from ..training.recipes import choose_recipe
+    from ..training.search import new_folder
+    from ..training.search import search as run_search
+    from ..training.searchspace import space_with_weights
+
+    recipe = choose_recipe(options.pop("recipe"), **options)
+    dataset = load_all(paths, labels=labels or LABELS, group_by=group_by, subset="train")
+    report, folder = Terminal(), new_folder(name, force=force)
+    report.log_to(folder / "search.log")
+    space, left_out = space_with_weights(recipe, sizes, len(dataset.labels))
+    if left_out:
+        why = next(iter(left_out.values()))
+        report.say(f"not in this search, for want of weights: {', '.join(left_out)} (the first: {why})")
+    found = run_search(
+        paths, dataset, recipe, space, folder, measure=int8_cost, minutes=minutes, trials=trials, report=report
+    )
+    repeat = _command(paths, found.best, group_by, labels)
+    if as_json:
+        rungs = {str(rung): count for rung, count in found.counts().items()}
+        front = [row.as_json() for row in found.front()]
+        best = None if found.best is None else str(found.best)
+        values = {"search": str(folder), "finished": found.finished, "judged": rungs, "failed": found.failed}
+        echo_json({**values, "front": front, "best": best, "command": repeat})
+    else:
+        click.echo(summary(found, repeat))
+
+
+def parse_sizes(text: str) -> tuple[int, ...]:
+    """Input sides of a comma-separated list."""
+    sides = tuple(int(part) for part in text.split(",") if part.strip().isdecimal() and 32 <= int(part) <= 1024)
+    if len(sides) != len(text.split(",")):
+        message = f"expected pixels from 32 to 1024, such as 96,128, found {text!r}"
+        raise click.BadParameter(message)
+    return sides
+
+
+def summary(found: Found, repeat: str | None) -> str:
+    """How far it is, the front as a table, and how to train its most accurate candidate."""
+    counts = ", ".join(f"rung {rung}: {count}" for rung, count in found.counts().items())
+    state = "done" if found.finished else "stopped by the clock; the same command goes on"
+    lines = [f"{found.folder}: judged {counts}; {found.failed} left out; {state}"]
+    if repeat is not None:
+        lines += [
+            f"Pareto front of rung {found.top}; accuracy is balanced, of what was not trained on, n pictures",
+            table(_HEAD, [_cells(row) for row in found.front()]),
+            "Chosen among many on the same pictures, so somewhat optimistic: judge it on others.",
+            f"the most accurate again: {repeat}",
+        ]
+    cpus = {row.cpu for row in found.rows}
+    if len(cpus) > 1:
+        lines.append(f"latencies are of {len(cpus)} kinds of machine and do not compare: {', '.join(sorted(cpus))}")
+    return "\n".join(lines)
+
+
+_HEAD = (
+    "candidate", "accuracy", "lowest", "n", "int8 ms", "MB", "backbone", "px", "head", "dropout", "head rate",
+    "augmented", "blocks", "rate",
+)  # fmt: skip
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    one = row.as_json()
+    return (
+        str(row.candidate),
+        percent(row.balanced_accuracy),
+        percent(min(row.by_fold.values())),
+        str(row.n),
+        f"{row.latency_ms:.2f}",
+        f"{row.bytes / 1e6:.2f}",
+        f"{one['backbone']} {one['alpha']:g}",
+        str(one["size"]),
+        f"{one['pooling']} {one['hidden'] or ''}".strip(),
+        f"{one['dropout']:.2f}",
+        f"{one['head_rate']:.1e}",
+        f"x {one['strength']:g}",
+        "-" if one["fine_tune"] is None else "all" if one["fine_tune"] < 0 else str(one["fine_tune"]),
+        "-" if one["fine_tune_rate"] is None else f"{one['fine_tune_rate']:.1e}",
+    )
+
+
+def _command(
+    paths: tuple[Path, ...], best: Path | None, group_by: Path | None, labels: tuple[str, ...] | None
+) -> str | None:
+    """The `bce train` that trains the best candidate on everything."""
+    if best is None:
+        return None
+    words = ["bce", "train", *map(str, paths), "--recipe-file", str(best)]
+    words += [] if group_by is None else ["--group-by", str(group_by)]
+    words += [] if labels is None else ["--labels", ",".join(labels)]
+    return shlex.join(words)

@@ -1,0 +1,363 @@
+"""``bce search``: which architecture and which rates give the best accuracy for their latency and size.
+
+`searchspace` says what there is to choose, `searchrungs` how good a choice is, `searchladder` who goes on; here a
+process works until nothing is left, and writes down what was found. However it ends, the next one goes on: trainings
+from their last epoch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..data import Dataset, Progress, load_all, read_each
+from ..errors import BceError, DataError, OutputExists
+from ..files import sha256_file, write_json, write_text
+from ..reporting import Reporter
+from .dataset import Member, load_split, save_split
+from .fit import weights_name, with_photographs
+from .frameworks import keras
+from .recipefile import save_recipe
+from .runfolder import run_config
+from .searchladder import TRIALS, Job, Ladder, Measure, candidate_of, locked, ranked
+from .searchplot import Point, plot_search
+from .searchrungs import RUNGS, Judge, Judged, make_folds
+from .searchspace import Space, recipe_of
+
+if TYPE_CHECKING:
+    from .recipes import Recipe
+
+SEARCHES = Path("searches")
+
+_MOST_FAILED = 3  # in a row: then it is not the candidates
+_PATIENCE_S = 1.0  # between two looks whether other processes have made work
+_COLUMNS = (
+    "rung", "candidate", "front", "balanced_accuracy", "n", "by_fold", "latency_ms", "bytes", "backbone", "alpha",
+    "size", "pooling", "hidden", "dropout", "head_rate", "strength", "fine_tune", "fine_tune_rate", "seconds", "cpu",
+)  # fmt: skip
+
+
+class _TimeIsUp(Exception):
+    """The minutes are over; raised where an epoch would begin."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One candidate as judged on one rung.
+
+    Attributes:
+        rung: 1 to 3.
+        candidate: its number, the same on every rung.
+        balanced_accuracy: mean over folds.
+        by_fold: of each.
+        n: pictures it was judged by.
+        latency_ms: of one int8 invoke, one thread.
+        bytes: of the int8 file.
+        chosen: the values it was given.
+        seconds: that judging it took, without what an interruption lost.
+        cpu: that the latency was measured on.
+        front: no other candidate of this rung is better or as good in all three, and better in one.
+    """
+
+    rung: int
+    candidate: int
+    balanced_accuracy: float
+    by_fold: dict[str, float]
+    n: int
+    latency_ms: float
+    bytes: int
+    chosen: dict[str, Any]
+    seconds: float
+    cpu: str
+    front: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """Flat JSON values, keys as in trials.csv."""
+        backbone, _, alpha = str(self.chosen["backbone"]).partition(":")
+        values = {**vars(self), **self.chosen, "backbone": backbone, "alpha": float(alpha)}
+        return {key: values.get(key) for key in _COLUMNS}
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a study holds.
+
+    Attributes:
+        folder: of the study.
+        rows: all that were judged, rung by rung, the most accurate first.
+        failed: candidates that could not be judged.
+        best: recipe file of the most accurate of the highest rung; None before any is judged.
+        finished: nothing is left to do; False where the time was up first.
+    """
+
+    folder: Path
+    rows: tuple[Row, ...]
+    failed: int
+    best: Path | None
+    finished: bool
+
+    @property
+    def top(self) -> int:
+        """The highest rung with a result."""
+        return max((row.rung for row in self.rows), default=0)
+
+    def front(self) -> list[Row]:
+        """The Pareto front of the highest rung with a result."""
+        return [row for row in self.rows if row.rung == self.top and row.front]
+
+    def counts(self) -> dict[int, int]:
+        """Candidates judged on each rung."""
+        return {rung.number: sum(row.rung == rung.number for row in self.rows) for rung in RUNGS}
+
+
+def search(
+    paths: Sequence[Path],
+    dataset: Dataset,
+    recipe: Recipe,
+    space: Space,
+    folder: Path,
+    *,
+    measure: Measure,
+    minutes: float | None = None,
+    trials: int | None = None,
+    report: Reporter,
+) -> Found:
+    """Begin a study, or go on with the one in the folder, until it is done or the time is up.
+
+    Args:
+        paths: DATA; with several of them each is left out in turn.
+        dataset: all of them together, as `data.load_all` gives it.
+        recipe: what the candidates are variants of; its seed is the study's.
+        space: what they may differ in.
+        folder: of the study.
+        measure: what an architecture costs.
+        minutes: no epoch and no candidate begins later; None: no limit.
+        trials: candidates of rung 1 in all, of which the best go on; None: `TRIALS`, and as many again, and so on
+            until the minutes are over, or once where there is no limit.
+        report: told how far it is.
+
+    Raises:
+        DataError: classes or photographs are too few to leave some out, or pictures changed since the study began.
+        OutputExists: the folder holds a study of something else.
+    """
+    deadline = None if minutes is None else time.monotonic() + 60 * minutes
+    rows = _begin(paths, dataset, recipe, space, folder, report)
+    names = [path.as_posix() for path in paths]
+    judge = Judge(
+        rows,
+        dataset.labels,
+        make_folds(rows, dataset.labels, names, noted=bool(recipe.noted), seed=recipe.seed),
+        folder=folder,
+        seed=recipe.seed,
+    )
+    per_bracket, brackets = trials or TRIALS, 1 if trials or minutes is None else None
+    with Ladder(folder, space, recipe) as ladder:
+        worker = _Worker(ladder, judge, recipe, len(dataset.labels), measure, _Watched(report, deadline))
+        try:
+            finished = worker.work(per_bracket, brackets)
+        except KeyboardInterrupt:
+            report.say(f"stopped; the same command goes on, from the last epoch, with what is in {folder}")
+            raise
+        return _write_down(ladder, recipe, folder, finished)
+
+
+def _begin(
+    paths: Sequence[Path], dataset: Dataset, recipe: Recipe, space: Space, folder: Path, report: Reporter
+) -> list[Member]:
+    """The pictures of the study with group and source: found once, then read from its folder."""
+    config = {
+        **run_config(recipe, dataset),
+        "sources": [path.resolve().as_posix() for path in paths],
+        "weights": weights_name(recipe.weights),
+        "space": space.as_json(),
+    }
+    config_file, listed = folder / "config.json", folder / "pictures.csv"
+    with locked(folder / "begin.lock"):
+        if config_file.is_file():
+            if json.loads(config_file.read_text(encoding="utf-8")) != json.loads(json.dumps(config)):
+                message = f"{folder}: holds a search of other data, recipe or space; give another --name, or --force"
+                raise OutputExists(message)
+            rows = load_split(listed)
+            changed = [row.picture.file for row in rows if not _is_as_it_was(row)]
+            if changed:
+                message = f"{folder}: {len(changed)} pictures are gone or have changed (the first: {changed[0]})"
+                raise DataError(message)
+            report.say(f"{folder}: going on with {len(rows)} pictures")
+            return rows
+        rows = _listed(paths, dataset, report)
+        save_split(listed, rows)
+        write_json(config_file, config)
+    return rows
+
+
+def _is_as_it_was(row: Member) -> bool:
+    return row.picture.path.is_file() and sha256_file(row.picture.path) == row.sha256
+
+
+def _listed(paths: Sequence[Path], dataset: Dataset, report: Reporter) -> list[Member]:
+    """Every readable picture with its photograph, and in the place of its split the number of its source."""
+    counts = [len(load_all([path], labels=dataset.labels, subset="train").pictures) for path in paths]
+    source = dict(zip((one.file for one in dataset.pictures), np.repeat(range(len(paths)), counts), strict=True))
+    with report.bar("read") as progress:
+        done, bad = read_each(dataset.pictures, lambda _: None, progress=progress)
+    for one in (*dataset.unreadable, *bad):
+        report.say(f"left out: {one.error}")
+    pictures = with_photographs([picture for picture, _ in done], report)
+    return [Member(one, str(source[one.file]), "", sha256_file(one.path)) for one in pictures]
+
+
+@dataclass
+class _Watched:
+    """A reporter that raises where an epoch would begin after the time is up: everything before it is saved."""
+
+    report: Reporter
+    deadline: float | None
+
+    def say(self, text: str) -> None:
+        self.report.say(text)
+
+    def bar(self, title: str) -> AbstractContextManager[Progress]:
+        self.check()
+        return self.report.bar(title)
+
+    def check(self) -> None:
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            raise _TimeIsUp
+
+
+@dataclass
+class _Worker:
+    """Judges one candidate after the other."""
+
+    ladder: Ladder
+    judge: Judge
+    recipe: Recipe
+    labels: int
+    measure: Measure
+    report: _Watched
+
+    def work(self, per_bracket: int, brackets: int | None) -> bool:
+        """Work until nothing is left (True) or the time is up (False)."""
+        failures = 0
+        while True:
+            try:
+                self.report.check()
+                job, others = self.ladder.claim(per_bracket, brackets)
+                if job is None and others:  # what they find may let others go on
+                    time.sleep(_PATIENCE_S)
+                    continue
+                if job is None:
+                    return True
+                failures = 0 if self._do(job) else failures + 1
+            except _TimeIsUp:
+                return False
+            if failures == _MOST_FAILED:
+                message = f"{failures} candidates in a row could not be judged; the log says why"
+                raise BceError(message)
+
+    def _do(self, job: Job) -> bool:
+        """Judge a candidate; False where that is not possible."""
+        start = time.monotonic()
+        recipe = recipe_of(self.recipe, job.chosen)
+        title = f"rung {job.rung.number}, candidate {job.candidate}"
+        try:
+            latency, size, cpu = self.ladder.cost(recipe, self.labels, self.measure, self.report)
+            found = self.judge.judge(recipe, job.rung, job.candidate, self.report)
+        except (_TimeIsUp, KeyboardInterrupt):
+            self.ladder.let_go(job)
+            raise
+        except BceError as error:
+            self.ladder.tell(job, None, why=str(error))
+            self.report.say(f"{title}: left out: {error}")
+            return False
+        notes = {"by_fold": found.by_fold, "n": found.n, "cpu": cpu, "seconds": round(time.monotonic() - start, 1)}
+        self.ladder.tell(job, (found.balanced_accuracy, latency, size), **notes)
+        self.report.say(f"{title}: {_figures(found)}, {latency:.2f} ms, {size / 1e6:.2f} MB; {notes['seconds']:.0f} s")
+        for path in self.judge.run_folders(job.rung, job.candidate):
+            shutil.rmtree(path, ignore_errors=True)
+        keras.backend.clear_session()
+        return True
+
+
+def _figures(found: Judged) -> str:
+    each = ", ".join(f"{name} {100 * share:.1f}" for name, share in found.by_fold.items())
+    return f"balanced accuracy {100 * found.balanced_accuracy:.1f} % (left out: {each}; n = {found.n})"
+
+
+def _write_down(ladder: Ladder, recipe: Recipe, folder: Path, finished: bool) -> Found:
+    """trials.csv, front.csv, front.png, and a recipe for every candidate on the front."""
+    rows = tuple(row for rung in RUNGS for row in _rows(rung.number, ladder.done(rung.number)))
+    failed = sum(len(ladder.failed(rung.number)) for rung in RUNGS)
+    found = Found(folder, rows, failed, None, finished)
+    write_text(folder / "trials.csv", _as_csv(rows))
+    write_text(folder / "front.csv", _as_csv(found.front()))
+    for row in found.front():
+        save_recipe(folder / "recipes" / f"candidate-{row.candidate}.json", recipe_of(recipe, row.chosen))
+    if not rows:
+        return found
+    best = folder / "best.json"
+    save_recipe(best, recipe_of(recipe, found.front()[0].chosen))
+    points = [Point(one.rung, one.balanced_accuracy, one.latency_ms, one.bytes, one.front, str(one.candidate))
+              for one in rows]  # fmt: skip
+    plot_search(points, folder / "front.png")
+    return replace(found, best=best)
+
+
+def _rows(rung: int, trials: Sequence[Any]) -> list[Row]:
+    """The trials of one rung, the most accurate first."""
+    _, front = ranked(np.array([trial.values for trial in trials]).reshape(-1, 3))
+    rows = []
+    for trial, number in zip(trials, front, strict=True):
+        notes = trial.user_attrs
+        accuracy, latency, size = trial.values
+        rows.append(
+            Row(
+                rung,
+                candidate_of(trial),
+                accuracy,
+                notes["by_fold"],
+                notes["n"],
+                latency,
+                int(size),
+                dict(trial.params),
+                notes["seconds"],
+                notes["cpu"],
+                bool(number == 0),
+            )
+        )
+    return sorted(rows, key=lambda row: (-row.balanced_accuracy, row.candidate))
+
+
+def _as_csv(rows: Sequence[Row]) -> str:
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, _COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({**row.as_json(), "by_fold": json.dumps(row.by_fold)} for row in rows)
+    return stream.getvalue()
+
+
+def new_folder(name: str, *, force: bool) -> Path:
+    """Where a study of a name stands; with `force` what is there is removed.
+
+    Raises:
+        DataError: the name is not one of a folder.
+    """
+    if name in ("", ".", "..") or "/" in name:
+        message = f"--name {name!r}: expected the name of a folder to be made in {SEARCHES}/, without a slash"
+        raise DataError(message)
+    folder = SEARCHES / name
+    if force:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(folder)
+    return folder

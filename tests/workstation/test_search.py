@@ -1,0 +1,536 @@
+"""`bce search`: honest folds, a ladder that several processes share, and nothing lost by a kill."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bloodcell_edge.data import LABELS, Picture, load_all
+from bloodcell_edge.errors import DataError, MissingFile, OutputExists
+from bloodcell_edge.image import read_image
+from bloodcell_edge.modelfile import read_model_file
+from bloodcell_edge.reporting import SILENT
+from bloodcell_edge.smear import draw_folder
+from bloodcell_edge.training.dataset import Member
+from bloodcell_edge.training.frameworks import keras
+from bloodcell_edge.training.kerasmodel import open_keras
+from bloodcell_edge.training.recipefile import load_recipe, save_recipe
+from bloodcell_edge.training.recipes import Augmentation, Recipe, choose_recipe
+from bloodcell_edge.training.search import search
+from bloodcell_edge.training.searchladder import Ladder, ranked
+from bloodcell_edge.training.searchrungs import RUNGS, make_folds, some_pictures
+from bloodcell_edge.training.searchspace import (
+    KEPT,
+    SCALED,
+    Space,
+    architecture,
+    recipe_of,
+    scaled,
+    space_with_weights,
+)
+from convert.cost import int8_cost
+
+SPACE = Space((("mobilenet_v2", 0.35),), (32, 64))
+RECIPE = choose_recipe("field", alpha=0.35, size=64, weights="pretrained.weights.h5")
+
+
+def rows(*counts, labels=LABELS, per_group=3):
+    """Pictures that are not there: so many photographs of each class in each source, each shown `per_group` times."""
+    return [
+        Member(Picture(Path(name), name, label, f"{source}-{label}-{group}"), str(source), "", name)
+        for source, count in enumerate(counts)
+        for label in labels
+        for group in range(count)
+        for name in [f"{source}-{label}-{group}-{copy}.jpg" for copy in range(per_group)]
+    ]
+
+
+def groups(members, places):
+    return {members[place].picture.group for place in places}
+
+
+def test_several_sources_are_left_out_one_after_the_other():
+    """Each fold is judged by one whole source and trained on all others."""
+    members = rows(4, 5, 6)
+
+    folds = make_folds(members, LABELS, ["a", "b", "c"], seed=0)
+
+    assert [fold.name for fold in folds] == ["a", "b", "c"]
+    for number, fold in enumerate(folds):
+        assert {members[place].split for place in fold.judge} == {str(number)}
+        assert {members[place].split for place in fold.train} == {"0", "1", "2"} - {str(number)}
+        assert len(fold.train) + len(fold.judge) == len(members)
+
+
+def test_a_photograph_in_two_sources_is_not_trained_on_where_it_judges():
+    """A group that the left-out source has too is left out of the training side."""
+    members = rows(4, 4)
+    members[0] = replace(members[0], picture=replace(members[0].picture, group=members[-1].picture.group))
+
+    for fold in make_folds(members, LABELS, ["a", "b"], seed=0):
+        assert not groups(members, fold.train) & groups(members, fold.judge)
+
+
+@given(count=st.integers(3, 9), seed=st.integers(0, 99))
+def test_a_single_source_is_dealt_into_thirds_by_photograph(count, seed):
+    """Every picture judges once, no photograph is cut, and every part has every class."""
+    members = rows(count)
+
+    folds = make_folds(members, LABELS, ["a"], seed=seed)
+
+    assert sorted(np.concatenate([fold.judge for fold in folds])) == list(range(len(members)))
+    for fold in folds:
+        assert not groups(members, fold.train) & groups(members, fold.judge)
+        assert {members[place].picture.label for place in fold.judge} == set(LABELS)
+
+
+def test_pictures_with_a_note_do_not_judge_where_they_are_not_wanted():
+    """They are left out of the judging side alone, and only where the caller says so."""
+    members = rows(4, 4)
+    members[0] = replace(members[0], picture=replace(members[0].picture, note="suspect"))
+
+    for noted in (True, False):
+        here, there = make_folds(members, LABELS, ["a", "b"], noted=noted, seed=0)
+        assert (0 in here.judge) == noted
+        assert 0 in there.train
+
+
+def test_a_class_that_only_one_source_has_is_refused():
+    """Leaving that source out would leave nothing of the class to train on: the error names both."""
+    members = [*rows(4), *rows(0, 4, labels=LABELS[:3])]
+
+    with pytest.raises(DataError, match=r"^a: without it there is no NEUTROPHIL"):
+        make_folds(members, LABELS, ["a", "b"], seed=0)
+
+
+@given(most=st.integers(4, 60), seed=st.integers(0, 9))
+def test_some_pictures_are_of_all_classes_alike_and_of_many_photographs(most, seed):
+    """Of each class and source the same number, and a second picture of a photograph only after one of each."""
+    members = rows(5, 7)
+
+    chosen = some_pictures(members, most, seed)
+
+    assert list(chosen) == list(some_pictures(members, most, seed))
+    for source, photographs in (("0", 5), ("1", 7)):
+        for label in LABELS:
+            own = [members[place] for place in chosen if members[place].split == source]
+            own = [row for row in own if row.picture.label == label]
+            assert len(own) == min(most // 4, 3 * photographs)
+            assert len({row.picture.group for row in own}) == min(len(own), photographs)
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 4)] * 3), max_size=12))
+def test_ranking_puts_what_nothing_beats_first(values):
+    """Front 0 is what no other dominates; nothing stands before what dominates it; accuracy decides within a front."""
+    array = np.array(values, np.float64).reshape(-1, 3)
+    order, front = ranked(array)
+
+    def beats(one, other):
+        no_worse = one[0] >= other[0] and one[1] <= other[1] and one[2] <= other[2]
+        return no_worse and tuple(one) != tuple(other)
+
+    assert sorted(order) == list(range(len(values)))
+    for place, one in enumerate(values):
+        assert (front[place] == 0) == (not any(beats(other, one) for other in values))
+        assert all(order.index(place) < order.index(other) for other in range(len(values)) if beats(one, values[other]))
+    keys = [(front[place], -array[place, 0]) for place in order]
+    assert keys == sorted(keys)
+
+
+def accuracy_of(job):
+    """A figure that is another for every candidate, the higher the larger its head's rate."""
+    return job.chosen["head_rate"] * 50
+
+
+def climb(ladder, trials, brackets=1, most=99):
+    """Judge until nothing is left; the jobs in order."""
+    jobs = []
+    while len(jobs) < most:
+        job, others = ladder.claim(trials, brackets)
+        if job is None:
+            assert not others
+            break
+        jobs.append((job.rung.number, job.candidate, dict(job.chosen), accuracy_of(job)))
+        ladder.tell(job, (accuracy_of(job), 1.0, 1000), by_fold={}, n=1, cpu="", seconds=0.0)
+    return jobs
+
+
+def test_the_best_third_of_each_rung_goes_on(tmp_path):
+    """Of 9 candidates 3 reach rung 2 and 1 reaches rung 3: the best ones, with their values and numbers kept."""
+    with Ladder(tmp_path, SPACE, RECIPE) as ladder:
+        jobs = climb(ladder, 9)
+
+    by_rung = {number: [job for job in jobs if job[0] == number] for number in (1, 2, 3)}
+    assert [len(by_rung[number]) for number in (1, 2, 3)] == [9, 3, 1]
+    best = sorted(by_rung[1], key=lambda job: -job[3])
+    assert {job[1] for job in by_rung[2]} == {job[1] for job in best[:3]}
+    assert by_rung[3][0][1] == best[0][1]
+    first = {job[1]: job[2] for job in by_rung[1]}
+    second = {job[1]: job[2] for job in by_rung[2]}
+    assert all(job[2].items() >= first[job[1]].items() for job in by_rung[2])
+    assert by_rung[3][0][2] == second[by_rung[3][0][1]]
+
+
+def test_more_trials_later_go_on_where_it_ended(tmp_path):
+    """A ladder that was climbed with 3 and is opened again with 9 judges no candidate twice on a rung."""
+    with Ladder(tmp_path, SPACE, RECIPE) as ladder:
+        jobs = climb(ladder, 3)
+    with Ladder(tmp_path, SPACE, RECIPE) as ladder:
+        jobs += climb(ladder, 9)
+        assert climb(ladder, 9) == []
+
+    assert len({job[:2] for job in jobs}) == len(jobs)
+    assert [sum(job[0] == number for job in jobs) for number in (1, 2, 3)] == [9, 3, 1]
+
+
+def test_brackets_repeat_where_no_number_was_given(tmp_path):
+    """Without an end the next bracket begins after the best of the first have gone on."""
+    with Ladder(tmp_path, SPACE, RECIPE) as ladder:
+        jobs = climb(ladder, 3, brackets=None, most=10)
+
+    assert [job[0] for job in jobs] == [1, 1, 1, 2, 3, 1, 1, 1, 2, 3]
+
+
+def test_the_first_candidate_is_the_recipe_itself(tmp_path):
+    """Candidate 0 has the recipe's own values, so that the others are compared with it."""
+    with Ladder(tmp_path, SPACE, RECIPE) as ladder:
+        job, _ = ladder.claim(3, 1)
+
+        ladder.let_go(job)
+
+    assert job.candidate == 0
+    assert recipe_of(RECIPE, job.chosen) == RECIPE
+
+
+def test_the_same_seed_proposes_the_same(tmp_path):
+    """Two ladders of one seed see the same candidates, one of another seed others."""
+    found = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        (tmp_path / name).mkdir()
+        with Ladder(tmp_path / name, SPACE, replace(RECIPE, seed=seed)) as ladder:
+            found.append(climb(ladder, 12))
+
+    assert found[0] == found[1] != found[2]
+
+
+def test_two_workers_never_judge_the_same_candidate(tmp_path):
+    """What one process holds another does not get; where nothing else is left, it is told that others work."""
+    with Ladder(tmp_path, SPACE, RECIPE) as one, Ladder(tmp_path, SPACE, RECIPE) as other:
+        first, _ = one.claim(2, 1)
+        second, _ = other.claim(2, 1)
+        none, others = other.claim(2, 1)
+        one.let_go(first)
+        other.let_go(second)
+
+    assert {first.candidate, second.candidate} == {0, 1}
+    assert none is None
+    assert others
+
+
+CLAIM_AND_DIE = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from test_search import Ladder, SPACE, RECIPE
+with Ladder(Path(sys.argv[1]), SPACE, RECIPE) as ladder:
+    held = ladder.claim(2, 1), ladder.claim(2, 1)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_held_is_taken_up_again(tmp_path):
+    """After SIGKILL the next process gets the same candidates with the same values, and none is lost or doubled."""
+    died = subprocess.run(
+        [sys.executable, "-c", CLAIM_AND_DIE, tmp_path, Path(__file__).parent], timeout=120, check=False
+    )
+    assert died.returncode == -signal.SIGKILL
+    (tmp_path / "same").mkdir()
+    with Ladder(tmp_path / "same", SPACE, RECIPE) as ladder:
+        wanted = climb(ladder, 3)
+
+    with Ladder(tmp_path, SPACE, RECIPE) as ladder:
+        jobs = climb(ladder, 3)
+
+    assert jobs == wanted
+    assert len(jobs) == 5
+
+
+def test_a_candidate_that_takes_its_process_down_is_given_up(tmp_path):
+    """Begun three times and never ended, a candidate counts as failed and the search goes on without it."""
+    with Ladder(tmp_path, SPACE, RECIPE) as ladder:
+        for _ in range(3):
+            job, _ = ladder.claim(1, 1)
+            assert job.candidate == 0
+            job.lock.close()  # as the system does when a process ends
+        job, _ = ladder.claim(2, 1)
+        ladder.let_go(job)
+        assert job.candidate == 1
+        assert ladder.failed(1) == {0}
+
+
+def test_a_candidate_that_was_let_go_is_not_blamed(tmp_path):
+    """However often the clock or Ctrl-C stopped it, it is begun again."""
+    with Ladder(tmp_path, SPACE, RECIPE) as ladder:
+        for _ in range(5):
+            job, _ = ladder.claim(1, 1)
+            assert job.candidate == 0
+            ladder.let_go(job)
+
+
+def test_every_limit_of_augmentation_is_scaled_or_kept_on_purpose():
+    """A field that is added to Augmentation must be put into one of the two lists."""
+    assert {field.name for field in fields(Augmentation)} == {*SCALED, *KEPT}
+
+
+def test_strength_scales_the_limits():
+    """Twice the strength is twice every limit, at most 1; none stays none."""
+    how = scaled(Augmentation(zoom=0.1, stain=0.7), 2.0)
+
+    assert (how.zoom, how.stain, how.rotation_degrees) == (0.2, 1.0, 180.0)
+    assert scaled(None, 2.0) is None
+
+
+def test_a_recipe_survives_its_file(tmp_path):
+    """What is saved is read back equal; other files are refused with their name."""
+    recipe = recipe_of(RECIPE, {"backbone": "mobilenet_v2:0.35", "size": 96, "strength": 1.5, "hidden": 128})
+    save_recipe(tmp_path / "a.json", recipe)
+    assert load_recipe(tmp_path / "a.json") == recipe
+
+    with pytest.raises(MissingFile, match=r"b\.json"):
+        load_recipe(tmp_path / "b.json")
+    for text in ("{", "[]", '{"alpha": 1.0}', '{"name": "x", "colour": 1}', '{"name": "x", "augmentation": {"y": 1}}'):
+        (tmp_path / "b.json").write_text(text)
+        with pytest.raises(DataError, match=r"b\.json"):
+            load_recipe(tmp_path / "b.json")
+
+
+@pytest.fixture(scope="module")
+def weights(tiny_run, tmp_path_factory):
+    """The backbone of the tiny run, without its top, as a weights file."""
+    trained = open_keras(tiny_run.model).net
+    base = keras.applications.MobileNetV2(alpha=0.35, include_top=False, weights=None, input_shape=(64, 64, 3))
+    for layer in base.layers:
+        if layer.weights:
+            layer.set_weights(trained.get_layer(layer.name).get_weights())
+    path = tmp_path_factory.mktemp("weights") / "drawn.weights.h5"
+    base.save_weights(path)
+    return path
+
+
+def test_only_backbones_with_weights_are_offered(weights):
+    """A weights file leaves all backbones out that it does not fit, and each is named with the reason."""
+    widths = (("mobilenet_v2", 0.35), ("mobilenet_v2", 0.5), ("mobilenet_v3_small", 1.0))
+
+    space, left_out = space_with_weights(replace(RECIPE, weights=str(weights)), (64,), 4, widths)
+
+    assert space.backbones == (("mobilenet_v2", 0.35),)
+    assert set(left_out) == {"mobilenet_v2:0.5", "mobilenet_v3_small:1"}
+    assert all("does not fit" in why for why in left_out.values())
+    with pytest.raises(DataError, match=r"fits none of mobilenet_v2:0\.5"):
+        space_with_weights(replace(RECIPE, weights=str(weights)), (64,), 4, widths[1:2])
+
+
+def test_a_search_without_weights_is_refused(tmp_path):
+    """Frozen features of nothing rank nothing; a file that is not there is named."""
+    with pytest.raises(DataError, match="pretrained"):
+        space_with_weights(replace(RECIPE, weights="none"), (64,), 4)
+    with pytest.raises(MissingFile, match=r"gone\.weights\.h5"):
+        space_with_weights(replace(RECIPE, weights=str(tmp_path / "gone.weights.h5")), (64,), 4)
+
+
+def test_an_untrained_network_costs_what_the_trained_one_does(tiny_run):
+    """Size of the untrained int8 file is within 2 % of the trained one's, and a larger input takes longer."""
+    recipe = Recipe("x", alpha=0.35, size=64)
+    trained = len(read_model_file(tiny_run.path / "bloodcell-int8.tflite").flatbuffer)
+
+    small, large = int8_cost(recipe, 4), int8_cost(replace(recipe, size=192), 4)
+
+    assert small.bytes == pytest.approx(trained, rel=0.02)
+    assert 0 < small.latency_ms < large.latency_ms
+
+
+@pytest.fixture(scope="module")
+def labs(tmp_path_factory):
+    """Two folders of drawn fields."""
+    folder = tmp_path_factory.mktemp("labs")
+    for number, name in enumerate(("here", "there")):
+        draw_folder(folder / name, per_class=8, seed=30 + number, size=(120, 160), ambiguity=0.0)
+    return [folder / "here", folder / "there"]
+
+
+def by_architecture(recipe, labels):
+    """A clock that always shows the same, so that two searches can be compared."""
+    return recipe.size / 100 + recipe.hidden / 1000, 1000 * labels + recipe.hidden
+
+
+def run(labs, weights, folder, *, trials=3, report=SILENT, **changes):
+    """A search as small as they come."""
+    brief = {"head_epochs": 2, "fine_tune_epochs": 3, **changes}
+    recipe = replace(RECIPE, weights=str(weights), **brief)
+    dataset = load_all(labs, subset="train")
+    return search(labs, dataset, recipe, SPACE, folder, measure=by_architecture, trials=trials, report=report)
+
+
+@pytest.fixture(scope="module")
+def study(labs, weights, tmp_path_factory):
+    """A finished search: 3 candidates on rung 1, one on rung 2, one on rung 3."""
+    return run(labs, weights, tmp_path_factory.mktemp("study"))
+
+
+def test_a_search_fills_its_folder_and_tidies_up(study):
+    """Tables, plot and recipes are there, trainings in hand are gone, and nothing half-written is left."""
+    names = {path.name for path in study.folder.iterdir()}
+
+    assert {"trials.csv", "front.csv", "front.png", "best.json", "recipes", "study.sqlite"} <= names
+    assert not list((study.folder / "trials").iterdir())
+    assert not list((study.folder / "claims").iterdir())
+    assert study.finished
+    assert study.counts() == {1: 3, 2: 1, 3: 1}
+    assert read_image(study.folder / "front.png").shape == (720, 960, 3)
+
+
+def test_figures_are_of_every_picture_that_was_left_out(study, labs):
+    """Each row is judged by all 64 pictures, fold by fold, and its figure is the mean of the folds."""
+    for row in study.rows:
+        assert row.n == 64
+        assert list(row.by_fold) == [lab.as_posix() for lab in labs]
+        assert row.balanced_accuracy == pytest.approx(np.mean(list(row.by_fold.values())))
+
+
+def test_features_of_a_trained_backbone_tell_drawn_cells_apart(study):
+    """The best head on frozen features is far better than chance (0.25) on the folder it has not seen."""
+    assert max(row.balanced_accuracy for row in study.rows if row.rung == 1) > 0.5
+
+
+def test_the_tables_say_what_was_found(study):
+    """trials.csv holds every row, front.csv those of the front; best.json is the recipe of the most accurate."""
+    with (study.folder / "trials.csv").open() as stream:
+        listed = list(csv.DictReader(stream))
+    with (study.folder / "front.csv").open() as stream:
+        front = list(csv.DictReader(stream))
+
+    assert [(int(row["rung"]), int(row["candidate"])) for row in listed] == [(r.rung, r.candidate) for r in study.rows]
+    assert [int(row["candidate"]) for row in front] == [row.candidate for row in study.front()]
+    best = load_recipe(study.best)
+    assert {key: str(value) for key, value in architecture(best).items()}.items() <= front[0].items() | {
+        ("alpha", str(best.alpha))
+    }
+    assert best.fine_tune_rate == pytest.approx(float(front[0]["fine_tune_rate"]))
+    assert (best.held_back, best.head_epochs) == (0.2, 2)  # the recipe's own, not the rung's
+
+
+def test_a_finished_search_has_nothing_left_to_do(study, labs, weights):
+    """The same command again judges nothing and finds the same."""
+    assert run(labs, weights, study.folder) == study
+
+
+def test_another_search_in_the_same_folder_is_refused(study, labs, weights):
+    """Other data, another recipe or space is not mixed into a study."""
+    with pytest.raises(OutputExists, match=r"--name"):
+        run(labs, weights, study.folder, seed=1)
+    with pytest.raises(OutputExists, match=r"--name"):
+        run(labs[:1], weights, study.folder)
+
+
+def test_the_clock_stops_a_search_that_then_goes_on(labs, weights, tmp_path):
+    """With no time at all nothing is judged, the answer says it is not finished, and the folder can be gone on with."""
+    dataset, recipe = load_all(labs, subset="train"), replace(RECIPE, weights=str(weights))
+    found = search(
+        labs, dataset, recipe, SPACE, tmp_path, measure=by_architecture, minutes=1e-9, trials=3, report=SILENT
+    )
+
+    assert not found.finished
+    assert found.rows == ()
+    assert found.best is None
+
+
+KILLED = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from bloodcell_edge.cli.options import Terminal
+from test_search import run
+run([Path(sys.argv[2]), Path(sys.argv[3])], sys.argv[4], Path(sys.argv[5]), report=Terminal())
+"""
+
+
+def kill_at(command, *texts):
+    """Run a command until it has said these things on stderr, one after the other, and kill it there."""
+    with subprocess.Popen(command, stderr=subprocess.PIPE, encoding="utf-8", env=os.environ) as process:
+        said, awaited = [], list(texts)
+        for line in process.stderr:
+            said.append(line)
+            if awaited and awaited[0] in line:
+                del awaited[0]
+                if not awaited:
+                    process.kill()
+        process.wait()
+    assert process.returncode == -signal.SIGKILL, "".join(said)[-2000:]
+
+
+def test_a_killed_search_goes_on_and_finds_the_same(study, labs, weights, tmp_path):
+    """Killed on rung 1 and between two epochs of rung 3, a search ends with the figures of one that was not."""
+    command = [sys.executable, "-c", KILLED, str(Path(__file__).parent), *map(str, labs), str(weights), str(tmp_path)]
+    kill_at(command, "rung 1, candidate 1: ")
+    kill_at(command, "rung 3, candidate", "head 1/2")
+
+    found = run(labs, weights, tmp_path)
+
+    def figures(one):
+        return [(row.rung, row.candidate, row.chosen, row.by_fold, row.front) for row in one.rows]
+
+    assert figures(found) == figures(study)
+
+
+def test_the_command_prints_the_front_and_how_to_train_it(labs, weights, bce_here, tmp_path):
+    """`bce search --json` has the front and a `bce train` command, which trains exactly that recipe."""
+    options = ["--recipe", "field", "--weights", weights, "--sizes", "32", "--trials", "1"]
+    done = bce_here("search", *labs, *options, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+
+    assert found["judged"] == {"1": 1, "2": 1, "3": 1}
+    assert found["finished"] is True
+    assert "for want of weights: mobilenet_v2:0.5, " in done.stderr
+    assert found["front"][0]["latency_ms"] > 0
+    table = bce_here("search", *labs, *options)
+    assert found["command"] in table.stdout
+    assert table.stdout.startswith("searches/search: judged rung 1: 1, rung 2: 1, rung 3: 1; 0 left out; done\n")
+
+    words = found["command"].split()
+    assert words[:2] == ["bce", "train"]
+    trained = bce_here(*words[1:], "--name", "again")
+    assert trained.returncode == 0, trained.stderr
+    assert json.loads((tmp_path / "runs/again/recipe.json").read_text())["recipe"] == json.loads(
+        (tmp_path / found["best"]).read_text()
+    )
+    refused = bce_here(*words[1:], "--seed", "3")
+    assert refused.returncode == 2
+    assert "--seed changes the recipe" in refused.stderr
+
+
+def test_sizes_that_are_none_are_a_usage_error(bce_here, labs):
+    """--sizes takes numbers from 32 to 1024."""
+    for text in ("16", "96,", "large"):
+        done = bce_here("search", *labs, "--sizes", text)
+        assert done.returncode == 2
+        assert "32 to 1024" in done.stderr
+
+
+def test_the_rungs_grow():
+    """Each rung takes at least the pictures and epochs of none before it, and the last is the whole recipe."""
+    last = RUNGS[-1]
+
+    assert (last.pictures, last.head_epochs, last.fine_tune_epochs) == (None, None, None)
+    assert replace(last.shortened(RECIPE), held_back=RECIPE.held_back) == RECIPE
