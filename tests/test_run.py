@@ -153,11 +153,19 @@ def test_the_same_folder_again_adds_nothing(bce, slides, cells, tmp_path):
 
 
 def test_nothing_taken_in_is_said(bce, slides, cells):
-    """Single pictures are never a stage that came to rest: no line, no count, and it says so."""
-    result = bce("run", "--source", "folder:A12", "--model", cells, "--on-change")
+    """A camera that ends before its stage came to rest gave no field: no line, no count, and it says so."""
+    result = bce("run", "--source", "fake:smear?count=1&fps=0", "--model", cells, "--on-change")
 
     assert (result.returncode, result.stdout) == (0, "")
     assert result.stderr.endswith("no field was taken in\n")
+
+
+def test_pictures_of_a_folder_are_not_chosen_among(bce, slides, cells):
+    """--every, --on-change and --on-key are for cameras: with a folder they are wrong usage, and nothing is lost."""
+    for options in (("--every", "5"), ("--on-change",), ("--on-key",)):
+        result = bce("run", "--source", "folder:A12", "--model", cells, *options)
+        assert result.returncode == 2
+        assert "a folder's pictures all count" in result.stderr
 
 
 def test_files_that_cannot_be_used(bce, slides, cells, tmp_path):
