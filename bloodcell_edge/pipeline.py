@@ -11,6 +11,8 @@ What is counted:
   edge is kept with its mark, but not counted: it is whole in a neighbouring field, or was never seen whole. What two
   fields share should have room for a cell: three drawn scans of 36 fields with 30 % overlap counted 365 of 366 cells
   at 640 x 480 pixels, but 158 of 167 at 320 x 240, where a cell is about as wide as what two fields share.
+- What fields share is remembered by the run that takes them in; of earlier runs on the same slide only the fields
+  themselves are known again. Going on with a slide, begin where it was left or on a fresh field.
 - Without that, as in a folder of single photographs, a cut cell is counted as UNIDENTIFIED: nobody sees it again.
 - A refused field is kept with the reason and counts nothing.
 """
@@ -33,6 +35,7 @@ from .image import encode_jpeg
 from .locate import RED_CELL_UM, Located, locate
 from .quality import Limits, Quality, judge
 from .records import UNIDENTIFIED, CellResult, FieldResult, Notice
+from .storefile import plain
 from .views import CROP_UM, clipped, crop, window
 
 if TYPE_CHECKING:
@@ -182,7 +185,8 @@ class _Loop:
         overlap, limits = self._settings.overlap, self._settings.limits
         self._overlap = Overlap() if (self._source.live if overlap is None else overlap) else None
         self._limits = replace(limits, repeated=0) if self._overlap is None else limits
-        self._fingerprints: deque[bytes] = deque(maxlen=_REMEMBERED)
+        known = [] if self._overlap is None else self._store.fingerprints(self._reading, _REMEMBERED)
+        self._fingerprints: deque[bytes] = deque(known, maxlen=_REMEMBERED)
         self._counts = self._store.counts(self._reading)
         self._uncommitted: deque[tuple[FieldResult, dict[str, int], int]] = deque()
         self._statuses = {"used": 0, "refused": 0}
@@ -293,6 +297,7 @@ class _Loop:
             RED_CELL_UM / ruler if ruler else None,
             {verdict.name: verdict.number for verdict in look.quality.verdicts} if look.quality else {},
             latency_ms,
+            look.quality.fingerprint if look.quality and self._overlap is not None else None,
         )
         counts = dict(self._counts)
         for cell in cells:
@@ -314,8 +319,7 @@ class _Loop:
     def _path(self, frame: Frame) -> str:
         """The file as it was named, or the source and the frame's number. Names that are no UTF-8 are escaped."""
         named = self._name if frame.file_sha256 is None else str(frame.path)
-        plain = named.encode("utf-8", "backslashreplace").decode()
-        return plain if frame.file_sha256 else f"{plain} frame {frame.number}"
+        return plain(named if frame.file_sha256 else f"{named} frame {frame.number}")
 
     def _noticed(self, notice: Notice) -> None:
         """Something happened at the source."""
@@ -325,8 +329,7 @@ class _Loop:
         self._on_notice(notice)
 
     def _event(self, kind: str, text: str) -> None:
-        plain = text.encode("utf-8", "backslashreplace").decode()
-        self._write(lambda: self._store.event(kind, plain, reading=self._reading))
+        self._write(lambda: self._store.event(kind, plain(text), reading=self._reading))
 
     def _write(self, write: Callable[[], None]) -> None:
         """Write to the store; while its disk is full, wait until there is room or the run is stopped."""

@@ -114,7 +114,7 @@ class CellResult:
         scores: probability of each label.
         box: (x, y, width, height) in pixels of the field; None where the model takes the whole picture.
         mark: why the gate does not let it be named ("edge", "touching", "blurred", ...); empty where it does.
-        counted: False for a cell that was counted in an earlier field.
+        counted: False for a cell that was counted in an earlier field, or is cut by the edge and whole in another.
         crop: the cell's picture, a whole JPEG file; None where none is to be kept.
 
     Raises:
@@ -159,6 +159,8 @@ class FieldResult:
         um_per_px: its scale; None where nobody knows.
         quality: the numbers behind the gate's verdict, by name.
         latency_ms: from the frame to this result; None where not measured.
+        fingerprint: by which the same field is known again though its pixels differ, see `quality.Quality`; None where
+            it cannot come again.
 
     Raises:
         ValueError: a time without a zone, another status, a refusal with cells or without a reason.
@@ -175,6 +177,7 @@ class FieldResult:
     um_per_px: float | None = None
     quality: dict[str, float] = field(default_factory=dict)
     latency_ms: float | None = None
+    fingerprint: bytes | None = None
 
     def __post_init__(self) -> None:
         if self.taken_at.tzinfo is None:

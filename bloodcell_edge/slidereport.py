@@ -43,7 +43,7 @@ _WHY_REFUSED = {
     "bright": "too bright",
     "cast": "colour cast",
     "empty": "nothing stained in it",
-    "repeated": "the field before, again",
+    "repeated": "an earlier field, again",
 }
 _EVENTS = {
     "lost": "the camera or folder gave nothing more",
@@ -54,6 +54,7 @@ _EVENTS = {
     "again": "a picture that was there already, so not counted again",
     "ended": "a video stopped before its end",
     "given up": "the camera did not come back in time",
+    "full": "the disk was full, or has room again",
     "crops": "room for crops ran out: the oldest were dropped",
     "salvage": "the store was damaged, and what could be read was saved",
 }
@@ -291,13 +292,16 @@ def _explained(count: Differential) -> Iterator[str]:
 def _fields(part: _Read) -> Iterator[str]:
     used, refused = len(part.fields) - len(part.refused), part.refused
     bare = sum(not field["n_cells"] for field in part.fields) - len(refused)
-    (seen,) = part.cells("count(*) AS n", where="counted = 0")
+    (uncounted,) = part.cells("count(*) AS n, total(mark = 'edge') AS cut", where="counted = 0")
+    cut = int(uncounted["cut"])
     yield paragraph(
         f"{used} of {len(part.fields)} fields were used, {len(refused)} refused."
         f"{f' In {bare} of the used ones no white cell was found.' if bare else ''}"
     )
-    if seen["n"]:
-        yield paragraph(f"Cells met again, counted in an earlier field only: {seen['n']}.")
+    if uncounted["n"] > cut:
+        yield paragraph(f"Cells met again, counted in an earlier field only: {uncounted['n'] - cut}.")
+    if cut:
+        yield paragraph(f"Cells cut by the edge, to be counted in the field that shows them whole: {cut}.")
     if not refused:
         return
     by_reason: dict[str, list[sqlite3.Row]] = {}

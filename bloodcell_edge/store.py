@@ -37,6 +37,7 @@ from .storefile import (
     now,
     open_to_read,
     open_to_write,
+    plain,
     plain_errors,
     transaction,
     utc,
@@ -189,9 +190,10 @@ class Reader:
         """
         found = self.rows(
             "SELECT slides.id AS slide_id, slides.name AS slide, models.id AS model_id, models.name AS model, sha256 "
-            "FROM (SELECT DISTINCT slide_id, model_id FROM fields) AS used JOIN slides ON slides.id = used.slide_id "
-            "JOIN models ON models.id = used.model_id WHERE ?1 IS NULL OR slides.name = ?1 ORDER BY 1, 3",
-            (slide,),
+            "FROM (SELECT slide_id, model_id, min(id) AS first FROM fields GROUP BY 1, 2) AS used "
+            "JOIN slides ON slides.id = used.slide_id JOIN models ON models.id = used.model_id "
+            "WHERE ?1 IS NULL OR slides.name = ?1 ORDER BY 1, first",
+            (slide if slide is None else plain(slide),),
         )
         if slide is not None and not found:
             names = ", ".join(row["name"] for row in self.rows("SELECT name FROM slides ORDER BY id DESC LIMIT 20"))
@@ -231,6 +233,15 @@ class Reader:
             figures=spec.figures,
             unit="cells" if spec.view == "cell" else "pictures",
         )
+
+    def fingerprints(self, reading: Reading, most: int) -> list[bytes]:
+        """Of the last used fields that have one, at most so many, oldest first."""
+        query = (
+            "SELECT fingerprint FROM fields WHERE slide_id = ? AND model_id = ? AND status = 'used' "
+            "AND fingerprint IS NOT NULL ORDER BY id DESC LIMIT ?"
+        )
+        rows = self.rows(query, (reading.slide_id, reading.model_id, most))
+        return [bytes(row["fingerprint"]) for row in reversed(rows)]
 
     def fields(self, reading: Reading) -> list[sqlite3.Row]:
         """The rows of fields, in the order they were taken in."""
@@ -368,6 +379,7 @@ class Store(Reader):
             raise SpecError(message)
         kept = {key: value for key, value in spec.as_json().items() if key not in _UNSTORED}
         labels, text = json.dumps(spec.labels), json.dumps(kept, sort_keys=True)
+        slide, file = plain(slide), plain(file)
         with self._wake, plain_errors(self.path), transaction(self._connection):
             execute = self._connection.execute
             if not self.rows("SELECT 1 FROM slides WHERE name = ?", (slide,)):
@@ -552,7 +564,8 @@ class Store(Reader):
         with plain_errors(self.path):
             with transaction(self._connection):
                 stored = [one for one in map(self._write, self._pending) if one is not None]
-                crop_bytes, dropped = self._make_room(self._crop_bytes + _crop_bytes(stored))
+                new = _crop_bytes(stored)  # without any, nothing is dropped, however little room was given
+                crop_bytes, dropped = self._make_room(self._crop_bytes + new) if new else (self._crop_bytes, 0)
             self._pending.clear()
             self._crop_bytes = crop_bytes
         if dropped and not self._crops_dropped:
@@ -599,6 +612,7 @@ class Store(Reader):
             height=height,
             um_per_px=field.um_per_px,
             quality=json.dumps(field.quality),
+            fingerprint=field.fingerprint,
             latency_ms=field.latency_ms,
             n_cells=len(field.cells),
         )

@@ -9,7 +9,8 @@ Tables (`VERSION` 1; each id rises in the order of intake, whatever the clock do
   height, um_per_px, quality (JSON: number by name), latency_ms, n_cells. One for each (slide_id, sha256, model_id)
 - cells: id, field_id, label, score, x, y, width, height (pixels of the field; null for a model that takes the whole
   picture), top (the best label, also where label is UNIDENTIFIED), scores (JSON: probability by label), mark (why the
-  gate left it unidentified), counted (0: counted in an earlier field)
+  gate left it unidentified), counted (0: counted in an
+  earlier field; or cut by the edge under a moving stage, and left for the field that shows it whole)
 - crops: cell_id, jpeg. The only rows that are ever dropped, see `store.CROP_BUDGET_BYTES`
 - events: id, at, kind, message, slide_id, field_id
 - reviews: id, cell_id, at, reviewer, label, note. What a person said of a cell; the model's answer stays in cells
@@ -34,6 +35,7 @@ APPLICATION_ID = 0x62636531
 """"bce1" in the file's header (PRAGMA application_id): what tells a store from another program's database."""
 
 _SQLITE_HEADER = b"SQLite format 3\0"
+_DAMAGED = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter where even the name in its message is damaged
 _BUSY_S = 5.0  # how long a writer waits for a reader that is just recovering the log
 _ROWS_AT_ONCE = 256
 _HIGHEST_ID = 1 << 17  # where a damaged file does not say how many rows it had
@@ -68,6 +70,7 @@ _TABLES_1 = (
         height INTEGER,
         um_per_px REAL,
         quality TEXT NOT NULL,
+        fingerprint BLOB,
         latency_ms REAL,
         n_cells INTEGER NOT NULL,
         UNIQUE (slide_id, sha256, model_id))""",
@@ -133,6 +136,11 @@ def now() -> str:
     return utc(datetime.now(timezone.utc))
 
 
+def plain(text: str) -> str:
+    """Text that UTF-8 can hold: bytes of a file's name that are none are escaped."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def utc(moment: datetime) -> str:
     """An aware time as ISO 8601 in UTC with microseconds, so that text sorts as time does."""
     return moment.astimezone(timezone.utc).isoformat(timespec="microseconds")
@@ -150,7 +158,7 @@ def plain_errors(path: Path) -> Iterator[None]:
         yield
     except StoreError:
         raise
-    except (sqlite3.Error, OSError) as error:
+    except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
         said = str(error)
         if isinstance(error, (sqlite3.OperationalError, OSError)) and _no_space(said, path):
             message = f"{path}: no space left on its disk ({said}); free some: what was taken in is kept, written then"
@@ -163,7 +171,7 @@ def _in_words(error: Exception) -> str:
     said = str(error)
     if "locked" in said:
         return f"another program holds it ({said}); end that, or give another --store"
-    if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+    if isinstance(error, _DAMAGED) and not isinstance(error, sqlite3.OperationalError):
         return f"damaged ({said}); start again, and what can be read will be saved into a new file"
     return f"cannot be opened or written ({said}); check the folder and its permissions, or give another --store"
 
@@ -360,7 +368,7 @@ def damage(path: Path, *, was_store: bool) -> str | None:
             verdict = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
     except sqlite3.OperationalError:  # cannot be opened: says nothing of its content
         raise
-    except sqlite3.DatabaseError as error:
+    except _DAMAGED as error:
         return str(error)
     return None if verdict == "ok" else " ".join(verdict.replace("*** in database main ***", "").split())
 
@@ -374,7 +382,7 @@ def _replace_damaged(path: Path, why: str) -> Salvage:
     fresh.unlink(missing_ok=True)
     with contextlib.closing(sqlite3.connect(fresh, isolation_level=None)) as new:
         migrate(new, fresh)
-        with contextlib.suppress(sqlite3.DatabaseError), contextlib.closing(connect(path, write=False)) as old:
+        with contextlib.suppress(*_DAMAGED), contextlib.closing(connect(path, write=False)) as old:
             old.text_factory = _text
             old.execute("PRAGMA writable_schema = ON")  # else nothing is read of a file that is shorter than it says
             for table in TABLES:
@@ -415,18 +423,22 @@ def _copy(old: sqlite3.Connection, new: sqlite3.Connection, table: str) -> None:
     try:
         theirs = {row["name"] for row in old.execute(f"PRAGMA table_info({table})")}
         ours = [row[1] for row in new.execute(f"PRAGMA table_info({table})")]
-    except sqlite3.DatabaseError:
+    except _DAMAGED:
         return
     columns = ", ".join(name for name in ours if name in theirs)
     if not columns:
         return
     marks = ", ".join("?" * len(columns.split(", ")))
     insert = f"INSERT OR IGNORE INTO {table} ({columns}) VALUES ({marks})"
-    highest = _highest_id(old, table)
-    for low in range(1, highest + 1, _ROWS_AT_ONCE):
+    low, highest = 1, _highest_id(old, table)
+    while low <= highest:
         with transaction(new):
             rows = _readable(old, f"SELECT {columns} FROM {table} NOT INDEXED WHERE rowid BETWEEN ? AND ?", low)
             new.executemany(insert, rows)
+        low += _ROWS_AT_ONCE
+        with contextlib.suppress(*_DAMAGED):  # one damaged id may be far away: nothing to read until there
+            after = old.execute(f"SELECT min(rowid) FROM {table} NOT INDEXED WHERE rowid >= ?", (low,)).fetchone()[0]
+            low = highest + 1 if after is None else after
 
 
 def _highest_id(old: sqlite3.Connection, table: str) -> int:
@@ -435,7 +447,7 @@ def _highest_id(old: sqlite3.Connection, table: str) -> int:
         f"SELECT max(rowid) FROM {table} NOT INDEXED",
         f"SELECT max(seq) FROM sqlite_sequence WHERE name = '{'cells' if table == 'crops' else table}'",
     ):
-        with contextlib.suppress(sqlite3.DatabaseError):
+        with contextlib.suppress(*_DAMAGED):
             return min(int(old.execute(query).fetchone()[0] or 0), 1 << 40)
     return _HIGHEST_ID
 
@@ -448,7 +460,7 @@ def _readable(old: sqlite3.Connection, query: str, low: int) -> list[tuple[objec
         first, last = spans.pop()
         try:
             found += [tuple(row) for row in old.execute(query, (first, last)).fetchall()]
-        except sqlite3.DatabaseError:
+        except _DAMAGED:
             if first < last:
                 middle = (first + last) // 2
                 spans += [(middle + 1, last), (first, middle)]

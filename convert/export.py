@@ -16,11 +16,11 @@ from bloodcell_edge.files import beside, refuse_existing, sha256_file, write_byt
 from bloodcell_edge.interpreter import load_interpreter
 from bloodcell_edge.modelfile import pack
 from bloodcell_edge.reporting import Reporter
-from bloodcell_edge.spec import ModelSpec, save_spec
+from bloodcell_edge.spec import KERNEL_TOLERANCE, ModelSpec, save_spec
 
 from .calibrate import CalibrationPictures, calibrate
 from .compat import min_runtime
-from .golden import golden_samples
+from .golden import golden_samples, kernel_tolerance
 from .metadata import add_metadata
 from .representative import with_full_range
 from .targets import Target
@@ -103,7 +103,8 @@ def convert_files(
         flatbuffer = ready.get(target) or to_tflite(
             net, target=target, representative=samples if target.needs_samples else None
         )
-        spec = _spec(flatbuffer, about, target, listed if target.needs_samples else ())
+        used = (listed, samples) if target.needs_samples else ((), None)
+        spec = _spec(flatbuffer, about, target, *used)
         data = pack(_described(flatbuffer, spec), spec)
         made[Converted(out / target.file_name, target, len(data), spec.min_runtime)] = data
     if calibration is not None and ready:
@@ -135,15 +136,22 @@ def _samples(
     return with_full_range(np.stack([pixels for _, pixels in shown])), listed
 
 
-def _spec(flatbuffer: bytes, spec: ModelSpec, target: Target, representative: tuple[dict[str, str], ...]) -> ModelSpec:
+def _spec(
+    flatbuffer: bytes,
+    spec: ModelSpec,
+    target: Target,
+    representative: tuple[dict[str, str], ...],
+    samples: NDArray[np.uint8] | None,
+) -> ModelSpec:
     bare = spec.with_(
         target=target.value, representative=representative, min_runtime=min_runtime(flatbuffer), parity=None, golden=()
     )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / target.file_name
         path.write_bytes(_described(flatbuffer, bare))
-        golden = golden_samples(load_interpreter(path), spec.labels, spec.shown_as)
-    return bare.with_(golden=golden)
+        tolerance = KERNEL_TOLERANCE if samples is None else kernel_tolerance(path, samples)
+        golden = golden_samples(load_interpreter(path), spec.labels, spec.shown_as, margin=2 * tolerance)
+    return bare.with_(golden=golden, kernel_tolerance=tolerance)
 
 
 def _described(flatbuffer: bytes, spec: ModelSpec) -> bytes:

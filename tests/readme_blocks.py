@@ -17,7 +17,10 @@ def commands(group: click.Group | None = None, prefix: str = "bce") -> dict[str,
 
         group = bce
     found: dict[str, click.Command] = {}
-    for name, command in group.commands.items():
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
         if isinstance(command, click.Group):
             found |= commands(command, f"{prefix} {name}")
         else:

@@ -20,6 +20,7 @@ import pytest
 
 from bloodcell_edge.capture import open_source
 from bloodcell_edge.capture.camera import CameraOptions, RtspOptions, device_connections, rtsp_connections
+from bloodcell_edge.capture.children import Replaceable
 from bloodcell_edge.capture.live import LiveSource
 from bloodcell_edge.errors import SourceError
 from bloodcell_edge.records import Frame, Notice
@@ -200,6 +201,21 @@ def test_a_process_that_cannot_be_ended_is_not_joined_by_more(state):
     assert len(state.read_text().split()) == 2
 
 
+def test_a_process_that_never_opened_and_cannot_be_ended_is_not_joined_by_more(monkeypatch):
+    """The same where the driver's grip came before the camera was open."""
+    silent = ["/bin/sh", "-c", "exec sleep 60"]
+    connect = Replaceable("camera:0", silent, "opencv", {}, open_timeout_s=0.3, read_timeout_s=1)
+    started: list[subprocess.Popen[bytes]] = []
+    with monkeypatch.context() as patch:  # as in the kernel, where no signal reaches it
+        patch.setattr(subprocess.Popen, "kill", lambda process: started.append(process))
+        with pytest.raises(SourceError, match="could not be opened"):
+            connect()
+        with pytest.raises(SourceError, match=rf"process {started[0].pid} cannot be ended"):
+            connect()
+    started[0].kill()
+    started[0].wait(5)
+
+
 def test_nothing_leaks_when_processes_are_replaced(state):
     """Five processes started and closed leave no more open files than before."""
     options = CameraOptions(open_timeout_ms=20_000)
@@ -231,6 +247,7 @@ def test_a_video_gives_every_frame_on_its_own_clock_and_ends(video):
     assert [round(frame.image.mean() / 20) for frame in frames] == list(range(10))
     assert [(b.monotonic_ns - a.monotonic_ns) / 1e9 for a, b in pairwise(frames)] == pytest.approx([0.2] * 9)
     assert frames[1].taken_at > frames[0].taken_at
+    assert frames[-1].taken_at.timestamp() == pytest.approx(video.stat().st_mtime, abs=1e-3)
     assert frames[-1].dropped == 0
     assert frames[0].path == video
 

@@ -122,6 +122,17 @@ def test_the_same_content_twice_comes_twice(fill, tmp_path):
     assert frames[0].sha256 == frames[1].sha256
 
 
+def test_pipes_and_folders_named_like_pictures_are_passed_over(fill, tmp_path):
+    """Reading a pipe would never end; neither is a frame, nor an unreadable file."""
+    fill("1.png", picture(10))
+    os.mkfifo(tmp_path / "0.png")
+    (tmp_path / "2.png").mkdir()
+    notices: list[Notice] = []
+    with open_source(f"folder:{tmp_path}", notice=notices.append) as source:
+        assert [level(frame) for frame in source] == [10]
+    assert notices == []
+
+
 def test_a_folder_without_pictures_is_an_error(tmp_path):
     """NoPictures, unless it is watched."""
     (tmp_path / "a.txt").touch()

@@ -74,9 +74,10 @@ def test_the_tolerance_is_that_of_other_kernels(model):
         replay(interpreter, moved(21 / 256), name="m", runtime="r")
 
 
-def test_a_locator_that_finds_nothing_is_noticed(model, monkeypatch):
+def test_a_locator_that_finds_nothing_is_noticed(model, monkeypatch, tmp_path):
     """Where this machine finds no cell in a golden sample, the file is refused."""
     path = model()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "nothing kept"))
     monkeypatch.setattr(golden, "drawn_pixels", lambda *_: None)
     with pytest.raises(SpecError, match="finds no cell in golden sample"):
         Classifier.open(path)

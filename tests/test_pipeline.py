@@ -197,6 +197,19 @@ def test_a_still_stage_adds_nothing(take):
     assert shown[0].counts == shown[-1].counts
 
 
+def test_a_field_is_known_again_by_the_next_run(take, tmp_path):
+    """Going on under a camera on the field last seen, whose noise is another now, refuses it as repeated."""
+    field, noise = picture(5, ("NEUTROPHIL", "MONOCYTE")), np.random.default_rng(1)
+    again = np.clip(field + noise.normal(0, 2, field.shape), 0, 255).astype(np.uint8)
+    settings, trigger = Settings(overlap=True), EveryFrame
+    first = take(Given(field), settings=settings, trigger=trigger())
+    second = take(Given(again), settings=settings, trigger=trigger())
+
+    assert (first.used, second.used, second.refused) == (1, 0, 1)
+    assert {row[0] for row in rows(tmp_path / "s.sqlite")} == {"Given frame 1"}
+    assert take(Given(again), slide="other", settings=settings, trigger=trigger()).used == 1
+
+
 def test_a_cell_at_the_edge(take):
     """Cut by the edge it is UNIDENTIFIED: counted where nobody sees it again, not counted under a moving stage."""
     drawn = draw_field(5, ("NEUTROPHIL",))

@@ -152,6 +152,22 @@ def test_the_same_folder_again_adds_nothing(bce, slides, cells, tmp_path):
     assert again.stderr.partition("slide A12")[2] == first.stderr.partition("slide A12")[2]
 
 
+def test_nothing_taken_in_is_said(bce, slides, cells):
+    """A camera that ends before its stage came to rest gave no field: no line, no count, and it says so."""
+    result = bce("run", "--source", "fake:smear?count=1&fps=0", "--model", cells, "--on-change")
+
+    assert (result.returncode, result.stdout) == (0, "")
+    assert result.stderr.endswith("no field was taken in\n")
+
+
+def test_pictures_of_a_folder_are_not_chosen_among(bce, slides, cells):
+    """--every, --on-change and --on-key are for cameras: with a folder they are wrong usage, and nothing is lost."""
+    for options in (("--every", "5"), ("--on-change",), ("--on-key",)):
+        result = bce("run", "--source", "folder:A12", "--model", cells, *options)
+        assert result.returncode == 2
+        assert "a folder's pictures all count" in result.stderr
+
+
 def test_files_that_cannot_be_used(bce, slides, cells, tmp_path):
     """A damaged file is a line on stderr and exit code 1; a blurred one and a tiny one are refused; the rest counts."""
     (slides / "1.png").write_bytes((slides / "1.png").read_bytes()[:2000])
@@ -175,6 +191,7 @@ def test_files_that_cannot_be_used(bce, slides, cells, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
+        (("--source", "fake:smear", "--every", "inf"), "every inf seconds: expected more than 0"),
         (("--source", "folder:nowhere"), "folder:nowhere: no such folder"),
         (("--source", "folder:empty"), "folder:empty: no picture in it; expected .bmp"),
         (("--source", "A12"), "did you mean folder:A12?"),

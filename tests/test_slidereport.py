@@ -245,6 +245,17 @@ def test_each_class_shows_its_crops_least_sure_first(store):
     assert "cut by the edge" in page.text
     assert "Without a crop in the store: 1." in page.text
     assert "Cells met again, counted in an earlier field only: 1." in page.text
+    assert "shows them whole" not in page.text
+
+
+def test_cells_cut_by_the_edge_under_a_stage_are_not_called_met_again(store):
+    """They were counted nowhere yet: the field that shows them whole counts them."""
+    cut = replace(cell(UNIDENTIFIED, mark="edge"), counted=False)
+    store.add(store.reading("slide 1", spec()), replace(field(1), cells=(cell("MONOCYTE"), cut, cut)))
+    page = read(store)
+
+    assert "Cells cut by the edge, to be counted in the field that shows them whole: 2." in page.text
+    assert "met again" not in page.text
 
 
 def test_an_unidentified_cell_has_its_best_class_with_a_question_mark(store):

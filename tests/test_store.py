@@ -262,6 +262,26 @@ def test_a_field_is_known_by_slide_content_and_model(path):
         assert store.readings("B") == (readings[1],)
 
 
+def test_readings_come_in_the_order_a_slide_was_read(path):
+    """The model that read a slide first stands first there, also where another slide had them the other way round."""
+    with Store.open(path) as store:
+        early, late = store.reading("A", spec()), store.reading("A", spec(sha256="cd" * 32))
+        store.add(late, field(1, "MONOCYTE"))
+        store.add(early, field(1, "MONOCYTE"))
+        store.flush()
+        assert store.readings("A") == (late, early)
+
+
+def test_a_slide_name_that_is_no_utf8_is_escaped(path):
+    """A folder's name may hold any bytes; the slide is found again by the same name."""
+    with Store.open(path) as store:
+        reading = store.reading("s\udcff", spec(), file="m\udcff.tflite")
+        store.add(reading, field(1, "MONOCYTE"))
+        store.flush()
+        assert reading.slide == r"s\udcff"
+        assert store.readings("s\udcff") == (reading,)
+
+
 def test_a_known_picture_is_known_before_its_commit(path, patient):
     """has() is true from the moment a field is added, so that a resumed folder is not looked at twice."""
     with Store.open(path) as store:
@@ -388,6 +408,16 @@ def test_crops_with_a_review_go_last(path):
         assert crops(store)[-1] == 20
         assert store.cells(reading)[0]["reviewed"] == "LYMPHOCYTE"
         assert store.cells(reading)[0]["label"] == "MONOCYTE"
+
+
+def test_no_budget_leaves_the_crops_of_earlier_runs(path):
+    """A run that adds no crop drops none, however little room it was given."""
+    with Store.open(path) as store:
+        store.add(store.reading("slide", spec()), field(1, "MONOCYTE", crop=b"abc"))
+    with Store.open(path, crop_budget=0) as store:
+        store.add(store.reading("slide", spec()), field(2, "MONOCYTE"))
+        store.flush()
+        assert len(crops(store)) == 1
 
 
 def test_no_budget_keeps_no_crop(path):

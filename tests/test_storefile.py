@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
 
@@ -272,6 +273,34 @@ def test_damage_anywhere_never_crashes_and_never_halves_a_field(path, tmp_path):
             assert all(before[sha] == cells for sha, cells in found.items() if sha in before)
         shutil.rmtree(other.parent)
     assert opened >= 20, f"only {opened} of 40 were found damaged"
+
+
+def test_a_damaged_name_in_the_table_of_tables_is_damage(path):
+    """SQLite repeats the name in its message; bytes in it that are no UTF-8 are no bug, and the store is salvaged."""
+    fill(path)
+    path.write_bytes(path.read_bytes().replace(b"TABLE reviews (", b"TABLE rev\xd9ews("))
+    with pytest.raises(StoreError, match="damaged"), Reader.open(path) as reader:
+        reader.rows("SELECT 1 FROM fields")
+    with Store.open(path) as store:
+        assert store.salvage is not None
+
+
+def test_one_id_far_away_does_not_hold_up_the_salvage(path):
+    """An id of 2 to the 50th, as one flipped byte makes it, costs nothing; every field comes back."""
+    fill(path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("INSERT INTO events (id, at, kind, message) VALUES (1125899906842624, '', '', '')")
+        connection.commit()
+        page = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'cells_by_field'").fetchone()[0]
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    data = bytearray(path.read_bytes())
+    data[(page - 1) * 4096 : (page - 1) * 4096 + 100] = b"\xff" * 100
+    path.write_bytes(data)
+    start = time.monotonic()
+    with Store.open(path) as store:
+        assert store.salvage is not None
+        assert store.salvage.fields == FIELDS
+    assert time.monotonic() - start < 30
 
 
 def test_a_failed_salvage_leaves_the_damaged_file_in_its_place(path, monkeypatch):

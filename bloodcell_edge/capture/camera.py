@@ -185,6 +185,7 @@ class VideoSource(BaseSource):
         connection = self._connection = self._open()
         start_ns = time.monotonic_ns()
         written = datetime.fromtimestamp(self._path.stat().st_mtime, timezone.utc)
+        began = written - timedelta(milliseconds=connection.length_ms)
         before: Callable[[], Frame] | None = None
         try:
             while not self._stopped.is_set():
@@ -193,7 +194,7 @@ class VideoSource(BaseSource):
                     yield before()
                 self._dropped += shot.skipped
                 since = timedelta(milliseconds=connection.position_ms or 0.0)
-                before = partial(self._frame, shot, written + since, start_ns + since // _MICROSECOND * 1000)
+                before = partial(self._frame, shot, began + since, start_ns + since // _MICROSECOND * 1000)
         except Ended as end:
             read = self._frames_given + self._dropped + (before is not None)
             if before is not None and read >= end.expected:

@@ -92,7 +92,8 @@ def opencv(line: Line, settings: dict[str, Any]) -> None:
     if not capture.isOpened():
         line.say(error="cannot be opened")
         return
-    line.say(open=[note for prop, value in settings["wishes"] if (note := _wish(cv2, capture, prop, value))])
+    notes = [note for prop, value in settings["wishes"] if (note := _wish(cv2, capture, prop, value))]
+    line.say(open=notes, length_ms=_length_ms(cv2, capture) if settings["recording"] else 0.0)
     if not settings["recording"] and capture.get(cv2.CAP_PROP_FOURCC) == _MJPG:
         capture.set(cv2.CAP_PROP_CONVERT_RGB, 0)
     while capture.grab():
@@ -107,6 +108,12 @@ def opencv(line: Line, settings: dict[str, Any]) -> None:
         line.say(end=True, expected=capture.get(cv2.CAP_PROP_FRAME_COUNT))
     else:
         line.say(error="gives no more frames")
+
+
+def _length_ms(cv2: Any, capture: Any) -> float:
+    """From the first frame of a recording to its last, milliseconds; 0 where its file does not say."""
+    frames, fps = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)
+    return (frames - 1) / fps * 1000 if 1 <= frames < 1e9 and 0.01 <= fps < 1e6 else 0.0
 
 
 def _rgb_or_jpeg(cv2: Any, image: Any) -> Any:

@@ -9,7 +9,7 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -46,6 +46,7 @@ class ChildConnection:
         open_timeout_s: until the camera must be open; the start of a Python is part of it.
         read_timeout_s: until the next frame must be there.
         environment: added to the child's.
+        started: told of the process as soon as there is one, also where the camera then is not opened.
 
     Raises:
         SourceError: it cannot be started, or the camera not opened in time.
@@ -61,6 +62,7 @@ class ChildConnection:
         open_timeout_s: float,
         read_timeout_s: float,
         environment: dict[str, str] | None = None,
+        started: Callable[[subprocess.Popen[bytes]], None] | None = None,
     ) -> None:
         self._name = name
         self._read_timeout_s = read_timeout_s
@@ -86,8 +88,12 @@ class ChildConnection:
             raise SourceError(message) from error
         finally:
             theirs.close()
+        if started is not None:
+            started(self.process)
         try:
-            self.notes: tuple[str, ...] = tuple(self._hear(open_timeout_s, "could not be opened")["open"])
+            heard = self._hear(open_timeout_s, "could not be opened")
+            self.notes: tuple[str, ...] = tuple(heard["open"])
+            self.length_ms = float(heard.get("length_ms", 0.0))  # of a recording
         except BaseException:
             self.close()
             raise
@@ -183,7 +189,7 @@ class Replaceable:
 
     def __init__(self, name: str, python: Sequence[str], kind: str, settings: dict[str, Any], **options: Any) -> None:
         self._name = name
-        self._make = partial(ChildConnection, name, python, kind, settings, **options)
+        self._make = partial(ChildConnection, name, python, kind, settings, started=self._remember, **options)
         self._process: subprocess.Popen[bytes] | None = None
 
     def __call__(self) -> ChildConnection:
@@ -191,6 +197,7 @@ class Replaceable:
         if self._process is not None and self._process.poll() is None:
             message = f"{self._name}: the capture process {self._process.pid} cannot be ended, its driver holds it"
             raise SourceError(message)
-        connection = self._make()
-        self._process = connection.process
-        return connection
+        return self._make()
+
+    def _remember(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process

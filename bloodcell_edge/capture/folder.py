@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import threading
 import time
 from collections import deque
@@ -263,9 +264,11 @@ class FolderSource(BaseSource):
 
 
 def _state(path: Path) -> State | None:
-    """What a file is known to have changed by; None where it is gone."""
+    """What a file is known to have changed by; None where it is gone, or is none: reading a pipe never ends."""
     try:
         found = path.stat()
     except OSError:
+        return None
+    if not stat.S_ISREG(found.st_mode):
         return None
     return found.st_size, found.st_mtime_ns, found.st_ino

@@ -27,6 +27,7 @@ from .live import LiveOptions, LiveSource, Shot
 from .url import SourceUrl
 
 _BLOCK = 65_536
+_CATCH_UP_S = 0.1  # for what waited in the socket; a server without pauses would never let it run dry
 _BIGGEST_PART = 32 * 2**20  # a JPEG of 100 megapixels
 _LONGEST_HEADERS = 8192
 _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
@@ -193,7 +194,8 @@ class MjpegConnection:
     def _arrived(self, deadline: float, broken: int) -> tuple[list[bytes], int, Any]:
         """At least one body, with all that came meanwhile: what waited in a socket is old, and not decoded."""
         bodies: list[bytes] = []
-        while not bodies or self._waiting():
+        until = deadline
+        while not bodies or (time.monotonic() < until and self._waiting()):
             left = deadline - time.monotonic()
             try:
                 if left <= 0:
@@ -211,6 +213,7 @@ class MjpegConnection:
                 message = f"{self._name}: the server ended the stream"
                 raise SourceError(message)
             if new := self._parts.feed(data):
+                until = until if bodies else min(deadline, time.monotonic() + _CATCH_UP_S)
                 bodies, arrived_ns, arrived_at = bodies + new, time.monotonic_ns(), utc_now()
         return bodies, arrived_ns, arrived_at
 

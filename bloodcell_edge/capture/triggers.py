@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _MOVED = 0.6  # two views of one place correlate by more than this, however they are lit
 _FIRST_PAUSE_NS, _LONGEST_PAUSE_NS = 10**9, 64 * 10**9
+_LONGEST_PERIOD_S = 366 * 86_400
 _EMPTY = 1.5  # grey levels: less structure than this is noise, and nothing to tell places by
 
 
@@ -76,15 +77,15 @@ class EverySeconds(EveryFrame):
     """Takes the first frame, then the first one of each further period, by the frames' own clock.
 
     Args:
-        seconds: the period; more than 0.
+        seconds: the period; more than 0, at most a year.
 
     Raises:
-        SourceError: a period of 0 or less.
+        SourceError: another period.
     """
 
     def __init__(self, seconds: float) -> None:
-        if not seconds > 0:
-            message = f"every {seconds:g} seconds: expected more than 0"
+        if not 0 < seconds <= _LONGEST_PERIOD_S:
+            message = f"every {seconds:g} seconds: expected more than 0, at most {_LONGEST_PERIOD_S:g}"
             raise SourceError(message)
         self._period_ns = round(seconds * 1e9)
         self._due_ns: int | None = None

@@ -69,6 +69,7 @@ def lines(path: Path, spec: ModelSpec) -> list[tuple[str, Any]]:
         found.append(("parity", _parity(spec)))
         missing = sorted(set(spec.labels) - {golden.label for golden in spec.golden})
         absent = f"; none found for {', '.join(missing)}" if missing else ""
+        found.append(("other kernels", f"may move a score by up to {spec.kernel_tolerance:.3f}"))
         found += [("golden samples", f"{len(spec.golden)}{absent}"), ("sha256", spec.sha256)]
     found += [("attribution", line) for line in spec.attribution]
     return found

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .options import PATH, say_choice
-from .run_options import choose_trigger, default_slide, parse_limits
+from .run_options import check_scale, choose_trigger, default_slide, parse_limits
 from .run_screen import Screen, differential_text, open_screen, say_notice
 from .signals import asked_to_finish
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     help="Fields may show the same cells: count each once.  [default: cameras do, folders do not]",
 )
 @click.option("--give-up-after", type=click.FloatRange(0.1), metavar="S", help="End when a camera is lost so long.")
-@click.option("--um-per-px", type=click.FloatRange(0, min_open=True), help="Scale.  [default: from the red cells]")
+@click.option("--um-per-px", type=float, callback=check_scale, help="Scale.  [default: from the red cells]")
 @click.option(
     "--limit",
     "limits",
@@ -82,7 +82,7 @@ def run(
     from ..runs import choose_model
     from ..store import Store
 
-    trigger = choose_trigger(every, on_change=on_change, on_key=on_key)
+    trigger = choose_trigger(source, every, on_change=on_change, on_key=on_key)
     settings = Settings(cells, overlap, um_per_px, parse_limits(limits), crops=crop_mb > 0)
     with asked_to_finish() as stop, open_source(source, watch=watch, give_up_after_s=give_up_after) as fields:
         path = say_choice(choose_model(model))
@@ -114,7 +114,9 @@ def run(
                 reading = store.reading(name, classifier.spec)
                 if reading in store.readings():
                     counted = differential_text(store.differential(reading, cells=cells))
-                    screen.result(f"slide {name}, store {store_file}\n{counted}")
+                    screen.result(f"slide {reading.slide}, store {store_file}\n{counted}")
+                elif done is not None:
+                    screen.say("no field was taken in")
     leave(done)
 
 

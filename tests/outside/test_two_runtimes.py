@@ -1,0 +1,185 @@
+"""Two devices, each an environment of its own without TensorFlow: old and new interpreter count a slide alike."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from workstation.conftest import cell_run, drawn_cells  # noqa: F401 - fixtures
+
+from bloodcell_edge.image import decode
+from bloodcell_edge.smear import LABELS, draw_folder
+from bloodcell_edge.store import Reader
+
+pytestmark = pytest.mark.outside
+
+ROOT = Path(__file__).resolve().parents[2]
+NOT_SOURCE = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "runs", "bce-demo", "*.egg-info", "*.sqlite*")
+OLD, NEW = "tflite-runtime", "ai-edge-litert"
+OWN_TIMES = {"monotonic_ns", "latency_ms"}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """The package as a device gets it."""
+    folder = tmp_path_factory.mktemp("wheel")
+    shutil.copytree(ROOT, folder / "tree", ignore=NOT_SOURCE)
+    build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", folder]
+    subprocess.run([*build, folder / "tree"], check=True, timeout=300)
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def devices(environment, wheel) -> dict[str, Path]:
+    """Runtime -> the Python of an install of it, as the README says: by the constraints file, or by setup.cfg."""
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    new = config["options"]["install_requires"].split("\n")
+    old = (ROOT / "constraints" / "tflite-runtime.txt").read_text().splitlines()
+    pythons = {
+        NEW: environment(*filter(None, new)),
+        OLD: environment(*(line for line in old if line and not line.startswith("#")), python="3.11"),
+    }
+    for python in pythons.values():
+        install = [python, "-m", "pip", "install", "--quiet", "--no-deps", "--force-reinstall", wheel]
+        subprocess.run(install, check=True, timeout=300)
+    return pythons
+
+
+@pytest.fixture(scope="module")
+def slide(tmp_path_factory) -> Path:
+    """60 drawn fields that no model was trained on, of two sizes, with room for red cells to measure by."""
+    folder = tmp_path_factory.mktemp("pictures") / "slide"
+    draw_folder(folder, per_class=10, seed=77, size=(240, 320))
+    draw_folder(folder / "wide", per_class=5, seed=78, size=(320, 480))
+    return folder
+
+
+def test_each_device_has_the_runtime_it_is_meant_to_have(devices, cell_run):  # noqa: F811
+    """tflite-runtime 2.14.0 runs under numpy 1, LiteRT under numpy 2, and neither has tensorflow."""
+    program = (
+        "import json, sys, importlib.util, numpy; from bloodcell_edge.interpreter import load_interpreter; "
+        "print(json.dumps([load_interpreter(sys.argv[1]).runtime, numpy.__version__, "
+        "[name for name in ('tensorflow', 'keras', 'matplotlib') if importlib.util.find_spec(name)]]))"
+    )
+    model = cell_run.path / "bloodcell-int8.tflite"
+    found = {
+        name: json.loads(subprocess.check_output([python, "-I", "-c", program, model], timeout=120))
+        for name, python in devices.items()
+    }
+    assert found[OLD][0].split() == [OLD, "2.14.0"]
+    assert found[OLD][1].startswith("1.")
+    assert found[NEW][0].split()[0] == NEW
+    assert int(found[NEW][1].split(".")[0]) >= 2
+    assert found[OLD][2] == found[NEW][2] == []
+
+
+def counted(python, model, slide, folder):
+    """`bce run` of a device over a slide: the rows of its store, by table."""
+    folder.mkdir()
+    store = folder / "s.sqlite"
+    command = [python.parent / "bce", "run", "--source", f"folder:{slide}?recursive=1", "--model", model]
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    done = subprocess.run(
+        [*command, "--store", store], capture_output=True, text=True, timeout=300, check=False, env=plain
+    )
+    assert done.returncode == 0, done.stderr
+    with closing(Reader.open(store)) as reader:
+        tables = ("slides", "models", "fields", "cells", "crops", "events")
+        return {table: [dict(row) for row in reader.rows(f"SELECT * FROM {table} ORDER BY 1")] for table in tables}
+
+
+def same_but_for(old, new, *left_out):
+    """Rows of both are equal in every other column; True where there are any."""
+    left = [{name: value for name, value in row.items() if name not in left_out} for row in old]
+    right = [{name: value for name, value in row.items() if name not in left_out} for row in new]
+    assert left == right
+    return bool(left)
+
+
+def close(old, new):
+    """Numbers by name, equal but for the last digits, which other releases of numpy and OpenCV may round otherwise."""
+    return json.loads(old) == pytest.approx(json.loads(new), rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.parametrize("target", ["int8", "float16"])
+def test_both_devices_store_the_same(devices, cell_run, slide, tmp_path, target):  # noqa: F811
+    """The same fields, boxes, marks and crops; scores within the file's tolerance; labels where it decides."""
+    model = cell_run.path / f"bloodcell-{target}.tflite"
+    old, new = (counted(devices[name], model, slide, tmp_path / name) for name in (OLD, NEW))
+
+    same_place(old, new)
+    spec = json.loads(old["models"][0]["spec"])
+    threshold, tolerance = spec["reject_threshold"], spec["kernel_tolerance"]
+    clear = 0
+    for a, b in zip(old["cells"], new["cells"], strict=True):
+        ours, theirs = (np.array([json.loads(row["scores"])[label] for label in LABELS]) for row in (a, b))
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance)
+        second, best = np.sort(theirs)[-2:]
+        if best - second > 2 * tolerance and (threshold is None or abs(best - threshold) > tolerance):
+            clear += 1
+            assert (a["top"], a["label"]) == (b["top"], b["label"])
+    assert clear >= 10, "too few cells with a clear label: the test proves nothing"
+    assert len({row["top"] for row in new["cells"]}) >= 3
+
+
+def same_place(old, new):
+    """All that does not depend on the interpreter: pictures, what the gate measured, boxes, marks, crops."""
+    assert same_but_for(old["slides"], new["slides"], "created_at")
+    assert same_but_for(old["models"], new["models"], "added_at")
+    assert same_but_for(old["fields"], new["fields"], *OWN_TIMES, "quality", "um_per_px")
+    for a, b in zip(old["fields"], new["fields"], strict=True):
+        assert close(a["quality"], b["quality"])
+        assert a["um_per_px"] == pytest.approx(b["um_per_px"])
+    assert same_but_for(old["cells"], new["cells"], "label", "top", "score", "scores")
+    assert len(old["cells"]) >= 40
+    assert old["events"] == new["events"] == []
+    assert len(old["crops"]) == len(old["cells"])
+    for a, b in zip(old["crops"], new["crops"], strict=True):
+        assert a["cell_id"] == b["cell_id"]
+        assert np.abs(decode(a["jpeg"]).astype(int) - decode(b["jpeg"])).max() <= 2  # libjpeg of two OpenCVs
+
+
+WITHOUT_XNNPACK = """
+import importlib, json, sys
+import numpy as np
+from bloodcell_edge.modelfile import read_model_file
+from bloodcell_edge.smear import LABELS, draw_field
+native = importlib.import_module(sys.argv[2])
+kernels = native.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+view = read_model_file(sys.argv[1]).spec.shown_as
+interpreter = native.Interpreter(sys.argv[1], experimental_op_resolver_type=kernels)
+interpreter.allocate_tensors()
+entry, exit_ = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+scores = []
+for number in range(60):
+    shown = view.show_labelled(draw_field(90_000 + number, (LABELS[number % 4],)).image)
+    interpreter.set_tensor(entry, shown.pixels[np.newaxis])
+    interpreter.invoke()
+    scores.append(interpreter.get_tensor(exit_)[0].tolist())
+print(json.dumps(scores))
+"""
+
+
+def test_only_xnnpack_tells_int8_apart(devices, cell_run):  # noqa: F811
+    """Without XNNPACK, LiteRT gives an int8 file the scores of tflite-runtime, to the bit: 60 drawn cells."""
+    modules = {OLD: "tflite_runtime.interpreter", NEW: "ai_edge_litert.interpreter"}
+    old, new = (
+        json.loads(
+            subprocess.check_output(
+                [devices[name], "-I", "-c", WITHOUT_XNNPACK, cell_run.path / "bloodcell-int8.tflite", modules[name]],
+                timeout=120,
+            )
+        )
+        for name in (OLD, NEW)
+    )
+    assert len(old) == 60
+    assert old == new
