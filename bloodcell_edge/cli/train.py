@@ -23,7 +23,7 @@ _OF_THE_RECIPE = ("recipe", "view", "backbone", "alpha", "size", "weights", "epo
 @click.option("--backbone", help="Of keras.applications.  [default: mobilenet_v2]")
 @click.option("--alpha", type=click.FloatRange(0.1, 2.0), help="Width of the backbone.  [default: 1.0]")
 @click.option("--size", type=click.IntRange(32, 1024), metavar="PX", help="Input side.  [default: the recipe's]")
-@click.option("--weights", metavar="imagenet|none|FILE", help="What to start from.  [default: imagenet]")
+@click.option("--weights", metavar="blood|imagenet|none|FILE", help="What to start from.  [default: imagenet]")
 @click.option("--epochs", type=click.IntRange(1), help="Of the last stage.  [default: the recipe's]")
 @click.option("--fine-tune", type=click.IntRange(-1), metavar="N", help="Backbone blocks to train, -1 for all.")
 @click.option("--seed", type=click.IntRange(0), help="Of everything drawn.  [default: 0]")

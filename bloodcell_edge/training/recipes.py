@@ -71,7 +71,7 @@ class Recipe:
         backbone: a key of `backbone.BACKBONES`.
         alpha: width of the backbone, 1.0 is the published one.
         size: input side in pixels.
-        weights: "imagenet", "none" or a weights file.
+        weights: "imagenet", "blood" (the shipped backbone), "none" or a weights file.
         pooling: "max" or "avg", over the backbone's last map.
         hidden: units of a Dense layer before the last one; 0 for none.
         dropout: share dropped before the last layer.
