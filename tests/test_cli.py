@@ -11,7 +11,9 @@ import pytest
 
 import bloodcell_edge
 
-COMMANDS = "audit benchmark classify convert data demo ensemble evaluate export info parity report run search train".split()
+COMMANDS = (
+    "audit benchmark classify convert data demo ensemble evaluate export info parity report run search train"
+).split()
 
 
 CALL = "from bloodcell_edge.cli.info import info\ninfo.callback = body\ncli.main()"
