@@ -58,8 +58,12 @@ def test_absorbance_of_what_lies_there_stays():
     """Whitening adds the same absorbance to neighbouring pixels: dark and bright keep their distance in decades."""
     image = field(4)
     white = Illumination.of(image).whiten(image, WHOLE)
-    before = decades()[image[200:210, 300:310]].astype(int)
-    after = decades()[white[200:210, 300:310]].astype(int)
+    cell = locate(image).cells[0]
+    rows, columns = (
+        slice(start + size // 2 - 5, start + size // 2 + 5)
+        for start, size in ((cell.y, cell.height), (cell.x, cell.width))
+    )
+    before, after = (decades()[picture[rows, columns]].astype(int) for picture in (image, white))
     inside = (after > 20) & (after < 400)
     moved = (before - after)[inside]
     assert moved.size
