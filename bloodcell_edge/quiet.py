@@ -22,8 +22,8 @@ def quiet_stderr() -> Iterator[None]:
     sys.stderr.flush()
     saved = os.dup(2)
     with tempfile.TemporaryFile() as kept:
-        os.dup2(kept.fileno(), 2)
         try:
+            os.dup2(kept.fileno(), 2)  # inside: an interrupt just after it must bring stderr back
             yield
         except BaseException:
             os.dup2(saved, 2)

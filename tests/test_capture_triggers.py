@@ -220,34 +220,33 @@ def test_a_stage_that_moves_with_30_percent_overlap_counts_its_true_cells():
     assert abs(counted - true) <= 0.02 * true
 
 
-def test_a_still_stage_adds_nothing():
-    """An hour at one frame a second: one field is taken on change, and its cells are counted once."""
-    with open_source("fake:smear?stage=still&fps=1&count=3600&pace=0&width=160&height=120&um_per_px=0.3") as source:
-        on_change, every, overlap, counted, taken = FieldChange(), EverySeconds(60), Overlap(), 0, 0
+def counted_once(url, every_s):
+    """Fields that a still stage gives on change, cells counted in every so many seconds, and the cells there are."""
+    with open_source(url) as source:
+        on_change, every, overlap, counted, taken = FieldChange(), EverySeconds(every_s), Overlap(), 0, 0
         boxes = [(cell.x, cell.y, cell.width, cell.height) for cell in source.truth(1)]
         for seen in source:
             taken += on_change(seen)
             if every(seen):
                 counted += len(overlap.new_cells(seen, boxes))
-
-    assert taken == 1
-    assert counted == len(boxes) > 0
     assert repr(overlap) == "<Overlap: 1 fields>"
+    return taken, counted, len(boxes)
+
+
+def test_a_still_stage_adds_nothing():
+    """An hour at one frame a second: one field is taken on change, and its cells are counted once."""
+    url = "fake:smear?stage=still&fps=1&count=3600&pace=0&width=160&height=120&um_per_px=0.3"
+    taken, counted, there = counted_once(url, 60)
+    assert taken == 1
+    assert counted == there > 0
 
 
 @pytest.mark.soak
 def test_a_still_stage_adds_nothing_at_ten_frames_a_second():
     """The same with all 36,000 frames of the hour looked at, every tenth laid on the fields before."""
-    with open_source("fake:smear?stage=still&count=36000&pace=0&um_per_px=0.28") as source:
-        on_change, every, overlap, counted, taken = FieldChange(), EverySeconds(1), Overlap(), 0, 0
-        boxes = [(cell.x, cell.y, cell.width, cell.height) for cell in source.truth(1)]
-        for seen in source:
-            taken += on_change(seen)
-            if every(seen):
-                counted += len(overlap.new_cells(seen, boxes))
-
+    taken, counted, there = counted_once("fake:smear?stage=still&count=36000&pace=0&um_per_px=0.28", 1)
     assert taken == 1
-    assert counted == len(boxes) > 0
+    assert counted == there > 0
 
 
 def test_going_back_to_an_earlier_field_adds_nothing():

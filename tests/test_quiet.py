@@ -73,3 +73,19 @@ def test_closed_stderr_is_no_error():
     command = f'{sys.executable} -c "{code}" 2>&-'
     done = subprocess.run(command, shell=True, stdout=subprocess.PIPE, check=True)
     assert done.stdout == b"ran\n"
+
+
+def test_an_interrupt_at_the_worst_moment_brings_stderr_back(capfd, monkeypatch):
+    """Interrupted just after the descriptor was turned away, what is said afterwards is heard."""
+    turn = os.dup2
+
+    def interrupted(fd, fd2):
+        turn(fd, fd2)
+        monkeypatch.setattr(os, "dup2", turn)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "dup2", interrupted)
+    with pytest.raises(KeyboardInterrupt), quiet_stderr():
+        pytest.fail("the block must not begin")
+    os.write(2, b"heard\n")
+    assert capfd.readouterr().err == "heard\n"
