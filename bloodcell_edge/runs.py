@@ -39,6 +39,11 @@ class RunFolder:
         return self.path / "split.csv"
 
     @property
+    def unknown(self) -> Path:
+        """The same of pictures of none of the classes, where the model learnt of some."""
+        return self.path / "unknown.csv"
+
+    @property
     def history(self) -> Path:
         """Losses and accuracies, a row an epoch."""
         return self.path / "history.csv"
