@@ -72,6 +72,7 @@ class ModelSpec:
         min_runtime: the oldest TFLite runtime that runs it, from its operators.
         golden: replayed at start.
         attribution: sources that must be named, a line each.
+        card: what the model card says besides, see `card`.
         intended_use: what it is for.
         bce_version: that made it.
         spec_version: of this layout.
@@ -99,6 +100,7 @@ class ModelSpec:
     min_runtime: str = ""
     golden: tuple[Golden, ...] = ()
     attribution: tuple[str, ...] = ()
+    card: Mapping[str, Any] = field(default_factory=dict)
     intended_use: str = INTENDED_USE
     bce_version: str = ""
     spec_version: int = SPEC_VERSION

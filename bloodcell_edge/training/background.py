@@ -44,19 +44,21 @@ def with_background(net: Any, known: Prepared, others: Prepared, recipe: Recipe)
     Returns:
         A Keras model of one output more, the last.
     """
-    dense = net.get_layer("logits")
+    own = keras.models.clone_model(net)  # layers shared with other models have several inputs
+    own.set_weights(net.get_weights())
+    dense = own.get_layer("logits")
+    part = keras.Model(own.input, dense.input)
     kernel, bias = (np.asarray(array, np.float64) for array in dense.get_weights())
-    inside, outside = (_embeddings(net, prepared, recipe) for prepared in (known, others))
+    inside, outside = (_embeddings(part, prepared, recipe) for prepared in (known, others))
     weights, level = fit_background(inside, inside @ kernel + bias, outside, outside @ kernel + bias)
     wider = keras.layers.Dense(len(bias) + 1, name="logits")
     output = keras.layers.Softmax(name="probability")(wider(dense.input))
     wider.set_weights([np.column_stack([kernel, weights]), np.append(bias, level)])
-    return keras.Model(net.input, output, name=net.name)
+    return keras.Model(own.input, output, name=net.name)
 
 
-def _embeddings(net: Any, prepared: Prepared, recipe: Recipe) -> Floats:
+def _embeddings(part: Any, prepared: Prepared, recipe: Recipe) -> Floats:
     """What enters the last Dense for each picture as it is, then for each augmented; float64, shape (2 n, width)."""
-    part = keras.Model(net.input, net.get_layer("logits").input)
     found = []
     for start in range(0, len(prepared.pixels), _BATCH):
         rows = slice(start, start + _BATCH)
@@ -87,7 +89,7 @@ def fit_background(
     target = np.repeat([0.0, 1.0], [len(inside), len(outside)])
     share = np.repeat([0.5 / len(inside), 0.5 / len(outside)], [len(inside), len(outside)])
     columns = np.column_stack([features, np.ones(len(features))])
-    penalty = np.append(np.full(features.shape[1], RIDGE * float(features.var(axis=0).mean())), 0.0)
+    penalty = np.append(np.full(features.shape[1], RIDGE * _spread(features, share)), 0.0)
     found, least = np.zeros(columns.shape[1]), np.inf
     for _ in range(_STEPS):
         logit = columns @ found - offset
@@ -100,6 +102,11 @@ def fit_background(
         curve = (columns * (share * chance * (1.0 - chance))[:, None]).T @ columns + np.diag(penalty + 1e-12)
         found = found - np.linalg.solve(curve, slope)
     return found[:-1], float(found[-1])
+
+
+def _spread(features: Floats, share: Floats) -> float:
+    """The mean over features of their variances, rows weighted."""
+    return float((share @ features**2 - (share @ features) ** 2).mean())
 
 
 def _log_sum_exp(logits: Floats) -> Floats:

@@ -54,6 +54,7 @@ from .kerasmodel import KerasModel
 from .plots import save_plots
 from .recipes import Recipe
 from .runfolder import is_unfinished, run_config
+from .shipped import never_held_back
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -201,6 +202,8 @@ def _split_and_prepare(
     _refuse_empty(dataset.root, replace(dataset, pictures=with_cell).by_label())
     pictures = with_photographs(prepared.pictures, report)
     rows = members(pictures, recipe)
+    if recipe.weights == "blood":
+        rows = never_held_back(rows, report)
     write_json(run.config, run_config(recipe, dataset))
     write_json(run.path / _UNREADABLE, [vars(one) for one in bad])
     save_split(run.split, rows)
@@ -333,7 +336,7 @@ def _fine_tune_stage(
     """Train the backbone's last blocks and the head, in these of all epochs under one falling learning rate."""
     recipe = state.recipe
     weights, targets = state.weights(rows), state.targets(rows)
-    steps = max(len(rows) // recipe.batch, 1)
+    steps = max((recipe.draws or len(rows)) // recipe.batch, 1)
     done, total = steps * epochs.start, steps * recipe.fine_tune_epochs
 
     def begin(fresh: bool) -> Any:
@@ -344,7 +347,7 @@ def _fine_tune_stage(
         return state.model
 
     def batches(epoch: int) -> dict[str, Any]:
-        order = epoch_order(len(rows), weights, (recipe.seed, 3, done, epoch))
+        order = epoch_order(len(rows), weights, (recipe.seed, 3, done, epoch), draws=recipe.draws)
         return {"x": as_tensor_dataset(partial(batch, order, epoch), steps, recipe.size), "shuffle": False}
 
     def batch(order: NDArray[np.int64], epoch: int, step: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:

@@ -86,6 +86,7 @@ class Recipe:
         label_smoothing: share of the target given to all classes.
         patience: epochs without a better validation loss before stopping, then the best weights are restored;
             None trains to the end and needs no validation pictures.
+        draws: pictures that an epoch of fine-tuning shows; None for as many as there are.
         balance: draw classes equally, sources equally within a class, photographs equally within a source.
         noted: weight in these draws of a picture whose table has a note on it (such as a doubtful label); held back,
             it counts like any other.
@@ -117,6 +118,7 @@ class Recipe:
     weight_decay: float = 1e-4
     label_smoothing: float = 0.1
     patience: int | None = None
+    draws: int | None = None
     balance: bool = True
     noted: float = 1.0
     background: bool = False
@@ -170,7 +172,8 @@ RECIPES = {
         view="cell",
         light="white",
         size=128,
-        fine_tune_epochs=10,
+        fine_tune_epochs=8,
+        draws=4096,
         noted=0.0,
         background=True,
         # what differs between microscopes: stain, lamp, focus, pixels, camera
