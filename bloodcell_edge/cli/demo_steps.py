@@ -94,7 +94,7 @@ class Demo:
         from ..training.recipes import choose_recipe
 
         if self.data is not None:
-            return choose_recipe("field", weights=self.weights)
+            return choose_recipe("blood", weights=self.weights)
         return choose_recipe("drawn", weights=self.weights)
 
     def _train(self, dataset: Dataset, run: RunFolder) -> None:
