@@ -10,6 +10,8 @@ import click
 from .options import echo_json, json_option, percent, say_choice
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..spec import ModelSpec
 
 
@@ -56,7 +58,7 @@ def lines(path: Path, spec: ModelSpec) -> list[tuple[str, Any]]:
             found.append((key, training[key]))
     for label, count in training.get("photographs", {}).items():
         found.append((label.lower(), f"{training['pictures'][label]} pictures of {count} photographs"))
-    if figures:
+    if "accuracy" in figures:
         low, high = figures["accuracy_interval"]
         found.append(
             (
@@ -65,6 +67,7 @@ def lines(path: Path, spec: ModelSpec) -> list[tuple[str, Any]]:
                 f"{figures['interval_method']}), n = {figures['n']}, before conversion",
             )
         )
+    found += _calibration(figures)
     if spec.target != "keras":
         found.append(("parity", _parity(spec)))
         missing = sorted(set(spec.labels) - {golden.label for golden in spec.golden})
@@ -73,6 +76,27 @@ def lines(path: Path, spec: ModelSpec) -> list[tuple[str, Any]]:
         found += [("golden samples", f"{len(spec.golden)}{absent}"), ("sha256", spec.sha256)]
     found += [("attribution", line) for line in spec.attribution]
     return found
+
+
+def _calibration(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """How far the scores can be believed, and what is not named; nothing where that was not measured."""
+    if not {"calibration", "rejection"} <= figures.keys():
+        return []
+    one, other = figures["calibration"], figures["rejection"]
+    coverage, risk = (
+        "none"
+        if other[name] is None
+        else f"{percent(other[name])} ({' to '.join(map(percent, other[f'{name}_interval']))})"
+        for name in ("coverage", "risk")
+    )
+    return [
+        (
+            "calibration",
+            f"temperature {one['temperature']:.3f}, ECE {percent(one['ece'])} in {one['ece_bins']} bins "
+            f"(before: {percent(one['ece_before'])}), n = {one['n']}, {one['fitted_on']}",
+        ),
+        ("not named", f"below {other['threshold']:.3f}: coverage {coverage}, risk {risk}, n = {other['n']}"),
+    ]
 
 
 def _parity(spec: ModelSpec) -> str:

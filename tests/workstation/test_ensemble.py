@@ -19,19 +19,18 @@ from bloodcell_edge.evaluation import figures
 from bloodcell_edge.reporting import SILENT
 from bloodcell_edge.runs import RunFolder
 from bloodcell_edge.spec import load_spec, save_spec
-from bloodcell_edge.training.dataset import HELD_BACK, TRAIN, load_split, prepare_pictures, save_split
+from bloodcell_edge.training.dataset import HELD_BACK, TRAIN, VALIDATION, load_split, prepare_pictures, save_split
 from bloodcell_edge.training.distill import HINTON, Distillation, Teacher
 from bloodcell_edge.training.ensemble import (
-    common_split,
     distill,
     ensemble_folder,
     evaluate_ensemble,
     open_ensemble,
-    recipe_of,
     save_ensemble,
 )
 from bloodcell_edge.training.fit import train
 from bloodcell_edge.training.kerasmodel import open_keras
+from bloodcell_edge.training.recipefile import load_recipe
 from bloodcell_edge.training.recipes import choose_recipe
 from convert.export import convert_files
 from convert.parity import Limits
@@ -117,7 +116,6 @@ def test_figures_are_on_the_pictures_that_all_held_back(pair):
     found = evaluate_ensemble(open_ensemble(paths(pair)), SILENT)
 
     assert found.average.n == len(held_back(pair[0])) == 20
-    assert found.split.trained_on == 0
     for run, evaluation in zip(pair, found.by_member, strict=True):
         ours, theirs = evaluation.as_json(), load_spec(run.spec).figures
         assert ours["confusion"] == [list(row) for row in theirs["confusion"]]
@@ -128,93 +126,35 @@ def test_figures_are_on_the_pictures_that_all_held_back(pair):
     assert again.confusion == found.average.confusion
 
 
-def test_what_one_run_saw_is_not_judged_on(own_pair):
-    """Pictures that one run held back and another trained on are left out, told with their number, and are taught."""
-    mine = {row.sha256 for row in held_back(own_pair[1])[::4]}
-    change_split(own_pair[1], lambda row: replace(row, split=TRAIN) if row.sha256 in mine else row)
-    notes = Notes()
+@pytest.mark.parametrize("side", [TRAIN, VALIDATION, None])
+def test_runs_of_other_splits_are_refused(own_pair, side):
+    """A picture that one run held back and another saw, or never had, is an error that names --split-seed."""
+    first = held_back(own_pair[0])[0].sha256
 
-    split = common_split(open_ensemble(paths(own_pair)), notes)
+    def moved(row):
+        if row.sha256 != first:
+            return row
+        return None if side is None else replace(row, split=side)
 
-    assert mine
-    assert not mine & {row.sha256 for row in split.held_back}
-    assert len(split.held_back) == 20 - len(mine)
-    assert mine <= {row.sha256 for row in split.training}
-    assert split.trained_on == len(mine)
-    assert f"not judged on: {len(mine)} pictures that one run held back and another saw" in notes.lines
-
-
-def test_photographs_are_joined_over_the_runs(own_pair):
-    """A picture whose photograph another run saw another picture of is left out, whatever the runs call photographs."""
-    rows = load_split(own_pair[0].split)
-    label = rows[0].picture.label
-    mine = next(row for row in rows if row.split == HELD_BACK and row.picture.label == label)
-    seen = next(row for row in rows if row.split == TRAIN and row.picture.label == label)
-    pair_of_one_photograph = {mine.sha256, seen.sha256}
-
-    def renamed(row):
-        group = "one" if row.sha256 in pair_of_one_photograph else f"of crops {row.picture.group}"
-        split = TRAIN if row.sha256 in pair_of_one_photograph else row.split
-        return replace(row, split=split, picture=replace(row.picture, group=group))
-
-    # the second run does not have the picture itself, only another of its photograph
-    change_split(own_pair[1], renamed)
-    change_split(own_pair[1], lambda row: None if row.sha256 == mine.sha256 else row)
-    change_split(
-        own_pair[0],
-        lambda row: (
-            replace(row, picture=replace(row.picture, group="two")) if row.sha256 in pair_of_one_photograph else row
-        ),
-    )
-
-    split = common_split(open_ensemble(paths(own_pair)), SILENT)
-
-    assert mine.sha256 not in {row.sha256 for row in split.held_back}
-    groups = [row.picture.group for row in (*split.held_back, *split.training) if row.sha256 in pair_of_one_photograph]
-    assert len(groups) == 2
-    assert len(set(groups)) == 1
-    assert not {row.picture.group for row in split.held_back} & {row.picture.group for row in split.training}
+    change_split(own_pair[1], moved)
+    with pytest.raises(DataError, match=r"crops: 1 pictures are not held back.*frames.*--split-seed"):
+        open_ensemble(paths(own_pair))
 
 
-def test_groups_of_one_name_are_not_mixed_up(own_pair):
-    """Two runs that call different photographs the same keep them apart."""
-    gone = {
-        row.sha256 for row in load_split(own_pair[0].split) if row.split == TRAIN and row.picture.label == "MONOCYTE"
-    }
-    change_split(own_pair[0], lambda row: None if row.sha256 in gone else row)
-    name = load_split(own_pair[0].split)[0].picture.group
+def test_validation_pictures_do_not_set_runs_apart(own_pair):
+    """Which of the pictures that were seen one run stops by, and what it calls photographs, may differ."""
     change_split(
         own_pair[1],
-        lambda row: replace(row, picture=replace(row.picture, group=name if row.sha256 in gone else f"x{row.sha256}")),
+        lambda row: replace(row, split=row.split if row.split == HELD_BACK else VALIDATION, picture=renamed(row)),
     )
-    split = common_split(open_ensemble(paths(own_pair)), SILENT)
-    by_group = {}
-    for row in (*split.held_back, *split.training):
-        by_group.setdefault(row.picture.group, set()).add(row.sha256)
-    assert gone
-    assert gone in by_group.values()
+    ensemble = open_ensemble(paths(own_pair))
+    assert ensemble.rows == tuple(load_split(own_pair[0].split))
+    assert (len(ensemble.held_back), len(ensemble.training)) == (20, 80)
 
 
-def test_a_picture_that_another_run_saw_unlisted_is_left_out(own_pair):
-    """A picture in no split of a run is looked for among what that run was trained on, and left out with the count."""
-    saw = [row for row in load_split(own_pair[1].split) if row.split == TRAIN][:3]
-    known = {row.sha256 for row in saw}
-    change_split(own_pair[1], lambda row: None if row.sha256 in known else row)
-    change_split(own_pair[0], lambda row: replace(row, split=HELD_BACK) if row.sha256 in known else row)
-    notes = Notes()
-
-    split = common_split(open_ensemble(paths(own_pair)), notes)
-
-    assert not known & {row.sha256 for row in (*split.held_back, *split.training)}
-    assert len(split.held_back) == 20
-    assert "left out: 3 pictures that some run saw a copy of" in notes.lines
-
-
-def test_runs_without_a_common_picture_are_refused(own_pair):
-    """Where a class has no picture that all held back, the error names it and says what to do."""
-    change_split(own_pair[1], lambda row: replace(row, split=TRAIN) if row.picture.label == "MONOCYTE" else row)
-    with pytest.raises(DataError, match=r"no picture of MONOCYTE in common.*--seed"):
-        common_split(open_ensemble(paths(own_pair)), SILENT)
+def renamed(row):
+    """Its picture, of another group."""
+    return replace(row.picture, group=f"x{row.picture.group}")
 
 
 def test_runs_that_disagree_on_a_label_are_refused(own_pair):
@@ -225,8 +165,8 @@ def test_runs_that_disagree_on_a_label_are_refused(own_pair):
         own_pair[1],
         lambda row: replace(row, picture=replace(row.picture, label=other)) if row.sha256 == first.sha256 else row,
     )
-    with pytest.raises(DataError, match=f"{first.picture.file} is {other} in"):
-        common_split(open_ensemble(paths(own_pair)), SILENT)
+    with pytest.raises(DataError, match="crops: 1 pictures are not held back, trained on and labelled as in"):
+        open_ensemble(paths(own_pair))
 
 
 def test_what_is_no_ensemble_is_refused(own_pair, tmp_path):
@@ -314,8 +254,7 @@ def test_without_a_teachers_answer_the_label_teaches():
 def student(pair, tmp_path_factory):
     """A student of both runs, by the recipe of the second, with what was said."""
     run, notes = RunFolder(tmp_path_factory.mktemp("student") / "runs" / "student"), Notes()
-    ensemble = open_ensemble(paths(pair))
-    spec = distill(ensemble, common_split(ensemble, SILENT), recipe_of(pair[1]), run, report=notes)
+    spec = distill(open_ensemble(paths(pair)), load_recipe(pair[1].config), run, report=notes)
     return run, spec, notes
 
 
@@ -345,9 +284,8 @@ def test_a_student_says_what_its_teachers_say(student, pair, tmp_path):
     """Taught by labels the other way round, a student of the same recipe learns those: the teacher's word is heard."""
     run, spec, _ = student
     ensemble = open_ensemble(paths(pair))
-    split = common_split(ensemble, SILENT)
     alone = RunFolder(tmp_path / "alone")
-    distill(ensemble, split, recipe_of(pair[1]), alone, how=Distillation(temperature=1.0, hard=1e6), report=SILENT)
+    distill(ensemble, load_recipe(pair[1].config), alone, how=Distillation(temperature=1.0, hard=1e6), report=SILENT)
     rows = [row for row in load_split(run.split) if row.split == TRAIN]
     answers = ensemble.answers(rows, SILENT)
     crops = prepare_pictures([row.picture for row in rows], spec.shown_as)
@@ -363,23 +301,23 @@ def test_an_interrupted_student_goes_on(student, pair, tmp_path):
     """Stopped after two epochs and begun again, the student ends as one that nothing stopped."""
     whole, spec, _ = student
     ensemble = open_ensemble(paths(pair))
-    split, recipe, run = common_split(ensemble, SILENT), recipe_of(pair[1]), RunFolder(tmp_path / "again")
+    recipe, run = load_recipe(pair[1].config), RunFolder(tmp_path / "again")
     with pytest.raises(KeyboardInterrupt):
-        distill(ensemble, split, recipe, run, report=Notes(stop_after=2))
+        distill(ensemble, recipe, run, report=Notes(stop_after=2))
     with pytest.raises(OutputExists, match="other"):
-        distill(ensemble, split, recipe, run, how=Distillation(temperature=5.0), report=SILENT)
+        distill(ensemble, recipe, run, how=Distillation(temperature=5.0), report=SILENT)
 
-    again = distill(ensemble, split, recipe, run, report=SILENT)
+    again = distill(ensemble, recipe, run, report=SILENT)
 
     assert again.figures["confusion"] == spec.figures["confusion"]
     one, other = (open_keras(folder.model).net.get_weights() for folder in (whole, run))
     assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
     with pytest.raises(OutputExists, match="holds a finished run"):
-        distill(ensemble, split, recipe, run, report=SILENT)
+        distill(ensemble, recipe, run, report=SILENT)
 
 
 def test_the_command(bce_here, own_pair, tmp_path):
-    """JSON has run, figures of the average and of each run; the table a line for each; nothing moves runs/latest."""
+    """JSON has run, figures of the average and of each run; nothing moves runs/latest."""
     result = bce_here("ensemble", "runs/frames", "runs/crops", "--json")
     assert result.returncode == 0, result.stderr
     values = json.loads(result.stdout)
@@ -389,22 +327,20 @@ def test_the_command(bce_here, own_pair, tmp_path):
     assert values["student"] is None
     assert not (tmp_path / "runs" / "latest").exists()
 
-    lines = bce_here("ensemble", "runs/frames", "runs/crops").stdout.splitlines()
-    assert [line.split()[0] for line in lines[1:]] == ["runs/frames", "runs/crops", "average"]
-
 
 def test_the_command_distills(bce_here, own_pair, tmp_path):
-    """--distill trains a student beside the ensemble, runs/latest points at it, and its figures are in the JSON."""
-    command = ("ensemble", "runs/frames", "runs/crops", "--name", "both", "--distill", "--json")
+    """--distill trains a student beside the ensemble, which runs/latest points at; the table has a line for each."""
+    command = ("ensemble", "runs/frames", "runs/crops", "--name", "both", "--distill")
     options = ("--recipe", "field", "--weights", "none", "--alpha", "0.35", "--size", "32", "--epochs", "1")
     result = bce_here(*command, *options)
     assert result.returncode == 0, result.stderr
-    values = json.loads(result.stdout)
-    assert values["student"]["run"] == "runs/both-student"
-    assert values["student"]["heldback"]["n"] == 20
+    lines = [line.split() for line in result.stdout.splitlines()[1:]]
+    assert [line[0] for line in lines] == ["runs/frames", "runs/crops", "average", "runs/both-student"]
+    assert {line[1] for line in lines} == {"20"}
     assert (tmp_path / "runs" / "latest").resolve() == tmp_path / "runs" / "both-student"
-    assert bce_here(*command, *options).returncode == 1
-    assert bce_here(*command, *options, "--force").returncode == 0
+    again = bce_here(*command, *options)
+    assert (again.returncode, again.stdout) == (1, "")
+    assert "runs/both-student: holds a finished run; give another --name, or --force" in again.stderr
 
 
 @pytest.mark.parametrize(
