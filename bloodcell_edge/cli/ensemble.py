@@ -51,13 +51,13 @@ def ensemble(
 
     from ..runs import RunFolder, point_latest
     from ..training.ensemble import distill as run_distilling
-    from ..training.ensemble import ensemble_folder, evaluate_ensemble, open_ensemble, save_ensemble
+    from ..training.ensemble import ensemble_folder, evaluate_ensemble, open_ensemble, save_ensemble, student_folder
     from ..training.recipefile import load_recipe
     from ..training.recipes import choose_recipe
 
     opened = open_ensemble(runs)
     run = ensemble_folder(name, opened, force=force)
-    student = RunFolder(run.path.with_name(f"{run.path.name}-student"))
+    student = student_folder(run)
     report = Terminal()
     found = evaluate_ensemble(opened, report)
     if force:
@@ -68,7 +68,7 @@ def ensemble(
         "average": metrics["heldback"],
     }
     if distill:
-        how = load_recipe(opened.members[0].run.config) if recipe is None else choose_recipe(recipe, **options)
+        how = load_recipe(RunFolder(runs[0]).config) if recipe is None else choose_recipe(recipe, **options)
         if force:
             shutil.rmtree(student.path, ignore_errors=True)
         report.log_to(student.log)

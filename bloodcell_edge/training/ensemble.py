@@ -55,19 +55,6 @@ _TEACHER = "teacher.json"  # likewise, in the student's folder
 
 
 @dataclass(frozen=True, eq=False)
-class EnsembleMember:
-    """One run of an ensemble.
-
-    Attributes:
-        run: its folder.
-        model: its Keras model.
-    """
-
-    run: RunFolder
-    model: KerasModel
-
-
-@dataclass(frozen=True, eq=False)
 class EnsembleAnswers:
     """What each run and their average say to pictures.
 
@@ -101,12 +88,12 @@ class Ensemble:
     """Runs that answer together; see `open_ensemble`.
 
     Attributes:
-        members: the runs.
+        members: the models of the runs.
         labels: that all of them have.
         rows: the split that all of them have, groups as the first run names them.
     """
 
-    members: tuple[EnsembleMember, ...]
+    members: tuple[KerasModel, ...]
     labels: tuple[str, ...]
     rows: tuple[Member, ...]
 
@@ -130,7 +117,7 @@ class Ensemble:
         Raises:
             NoPictures: none can be read.
         """
-        views = list(dict.fromkeys(member.model.spec.shown_as for member in self.members))
+        views = list(dict.fromkeys(member.spec.shown_as for member in self.members))
         with report.bar("read") as progress:
             done, bad = read_with(
                 [row.picture for row in rows], lambda one, image: _shown(one, image, views), progress=progress
@@ -142,7 +129,7 @@ class Ensemble:
         each = []
         with report.bar("ask") as progress:
             for number, member in enumerate(self.members, 1):
-                each.append(_asked(member.model, [shown[member.model.spec.shown_as] for _, shown in done]))
+                each.append(_asked(member, [shown[member.spec.shown_as] for _, shown in done]))
                 progress(number, len(self.members))
         by_member, found, marked = (np.stack(column) for column in zip(*each, strict=True))
         seeing = np.maximum(found.sum(axis=0), 1)[:, np.newaxis]
@@ -186,12 +173,12 @@ def open_ensemble(runs: Sequence[Path]) -> Ensemble:
     splits = [load_split(folder.split) for folder in folders]
     for folder, split in zip(folders[1:], splits[1:], strict=True):
         _refuse_other_split(folder, split, folders[0], splits[0])
-    members = tuple(EnsembleMember(folder, open_keras(folder.model)) for folder in folders)
-    labels = members[0].model.spec.labels
+    members = tuple(open_keras(folder.model) for folder in folders)
+    labels = members[0].spec.labels
     for member in members[1:]:
-        if member.model.spec.labels != labels:
+        if member.spec.labels != labels:
             message = (
-                f"{member.run.path}: has the labels {', '.join(member.model.spec.labels)}, but {folders[0].path} "
+                f"{member.path.parent}: has the labels {', '.join(member.spec.labels)}, but {folders[0].path} "
                 f"{', '.join(labels)}; runs that answer together need the same labels in the same order"
             )
             raise DataError(message)
@@ -204,8 +191,8 @@ def _refuse_other_split(run: RunFolder, split: Sequence[Member], first: RunFolde
     differing = {sha256 for sha256, *_ in ours ^ theirs}
     if differing:
         message = (
-            f"{run.path}: {len(differing)} pictures are not held back, trained on and labelled as in {first.path}, so "
-            "no figure would be honest for both; train both on the same DATA with the same --split-seed"
+            f"{run.path}: expected the split of {first.path}, found pictures held back, trained on or labelled "
+            f"otherwise: {len(differing)}; train both on the same DATA with the same --split-seed"
         )
         raise DataError(message)
 
@@ -237,7 +224,7 @@ def evaluate_ensemble(ensemble: Ensemble, report: Reporter) -> EnsembleFigures:
     average = figures(pictures, answers.scores, bare, no_cell=~answers.seen, marked=answers.not_named)
     each = zip(ensemble.members, answers.by_member, answers.found, answers.marked, strict=True)
     by_member = tuple(
-        figures(pictures, scores, member.model.spec, no_cell=~there, marked=not_named)
+        figures(pictures, scores, member.spec, no_cell=~there, marked=not_named)
         for member, scores, there, not_named in each
     )
     return EnsembleFigures(answers, average, by_member)
@@ -245,7 +232,7 @@ def evaluate_ensemble(ensemble: Ensemble, report: Reporter) -> EnsembleFigures:
 
 def _bare_spec(ensemble: Ensemble) -> ModelSpec:
     """Labels and no reject threshold: none is fitted to an average."""
-    view = ensemble.members[0].model.spec.shown_as
+    view = ensemble.members[0].spec.shown_as
     return ModelSpec("ensemble", ensemble.labels, "frame", view.size, "keras", IMAGE_VERSION)
 
 
@@ -253,20 +240,32 @@ def ensemble_folder(name: str | None, ensemble: Ensemble, *, force: bool = False
     """The named folder; else that of the same runs, else a new number. Nothing is made here.
 
     Raises:
-        DataError: the name is not one of a folder in runs/.
+        DataError: the name is not one of a folder in runs/, or of one of the runs themselves.
         OutputExists: the named folder holds something else, and `force` is not given.
     """
-    who = _who(ensemble)
+    who, own = _who(ensemble), {member.path.parent.resolve() for member in ensemble.members}
+
+    def is_one_of_them(run: RunFolder) -> bool:
+        return bool({run.path.resolve(), student_folder(run).path.resolve()} & own)
+
     if name is not None:
         run = named_run(name)
+        if is_one_of_them(run):
+            message = f"--name {name!r}: {run.path} or its student is one of the runs; give another --name"
+            raise DataError(message)
         if not force and not _is_free_or_same(run, who):
             message = f"{run.path}: holds something else; give another --name, or --force"
             raise OutputExists(message)
         return run
     number = 1
-    while not _is_free_or_same(run := RunFolder(RUNS / f"ensemble-{number}"), who):
+    while is_one_of_them(run := RunFolder(RUNS / f"ensemble-{number}")) or not _is_free_or_same(run, who):
         number += 1
     return run
+
+
+def student_folder(run: RunFolder) -> RunFolder:
+    """Where the student of an ensemble stands: beside it."""
+    return RunFolder(run.path.with_name(f"{run.path.name}-student"))
 
 
 def _is_free_or_same(run: RunFolder, who: list[dict[str, str]]) -> bool:
@@ -276,7 +275,7 @@ def _is_free_or_same(run: RunFolder, who: list[dict[str, str]]) -> bool:
 
 def _who(ensemble: Ensemble) -> list[dict[str, str]]:
     return [
-        {"run": os.path.normpath(member.run.path), "model_sha256": sha256_file(member.run.model)}
+        {"run": os.path.normpath(member.path.parent), "model_sha256": sha256_file(member.path)}
         for member in ensemble.members
     ]
 
@@ -349,7 +348,7 @@ def distill(
     answers = ensemble.answers([row for row in rows if row.split == TRAIN], report)
     answered = zip(answers.rows, answers.scores, answers.seen, strict=True)
     scores = {row.sha256: one for row, one, seen in answered if seen}
-    drawn = any(member.model.spec.training.get("drawn") for member in ensemble.members)
+    drawn = any(member.spec.training.get("drawn") for member in ensemble.members)
     train(dataset, recipe, run, drawn=drawn, teacher=Teacher(scores, how), report=report)
     spec = load_spec(run.spec)
     spec = spec.with_(training={**spec.training, "teacher": taught})

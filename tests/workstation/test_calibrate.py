@@ -243,7 +243,7 @@ def convert(run, targets=INT8_AND_16, report=SILENT):
 
 @pytest.fixture(scope="module")
 def doubtful(colours, tmp_path_factory):
-    """The quick run, alike sure of all colours, and too sure (logits 12 apart): of 200 labels it held back 31 are wrong.
+    """The quick run, alike sure of all colours, and too sure: logits 12 apart, 31 of 200 labels held back wrong.
 
     Six of these stand on pictures between two colours, of which it is not sure.
     """
