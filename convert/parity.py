@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from bloodcell_edge.data import Picture, read_with
 from bloodcell_edge.errors import NoPictures, SpecError
 from bloodcell_edge.evaluation import Predictor
 from bloodcell_edge.intervals import mcnemar_exact
+from bloodcell_edge.metrics import softened
 from bloodcell_edge.records import CandidateParity, ParityReport
 from bloodcell_edge.reporting import Reporter
 
@@ -71,7 +72,8 @@ def compare(
     """Ask the reference and every candidate about the same picture files.
 
     Each model is shown the pictures in its own view, from the files on, so that a difference in decoding or resizing
-    counts too. Pictures in which no cell is found are left out, and that is said.
+    counts too. Pictures in which no cell is found are left out, and that is said. A candidate's temperature, which is
+    its own, is given to the reference's answers too, so that scores compare; it changes no top label.
 
     Args:
         reference: the Keras model.
@@ -109,7 +111,9 @@ def compare(
     for candidate in candidates:
         report.say(f"comparing {candidate.path.name}")
         scores = candidate.model.scores(pixels[candidate.model.spec.shown_as])
-        judged.append(judge(candidate, read, truth, expected, scores, limits))
+        temperature = candidate.model.spec.temperature / reference.spec.temperature
+        alike = expected if temperature == 1.0 else softened(expected, temperature)
+        judged.append(judge(candidate, read, truth, alike, scores, limits))
     groups = {picture.group for picture in read}
     return ParityReport(
         passed=bool(judged) and all(one.passed for one in judged),
@@ -131,7 +135,7 @@ def judge(
     candidate: Candidate,
     pictures: Sequence[Picture],
     truth: NDArray[np.int64],
-    expected: NDArray[np.float32],
+    expected: NDArray[np.floating[Any]],
     scores: NDArray[np.float32],
     limits: Limits,
 ) -> CandidateParity:
@@ -141,7 +145,7 @@ def judge(
         candidate: names it.
         pictures: that were asked about.
         truth: position of each label, shape (n,).
-        expected: the reference's probabilities, shape (n, labels).
+        expected: the reference's probabilities at the candidate's temperature, shape (n, labels).
         scores: the candidate's, of the same shape.
         limits: the gate.
     """

@@ -65,7 +65,7 @@ def lines(path: Path, spec: ModelSpec) -> list[tuple[str, Any]]:
             found.append((key, training[key]))
     for label, count in training.get("photographs", {}).items():
         found.append((label.lower(), f"{training['pictures'][label]} pictures of {count} photographs"))
-    if figures:
+    if "accuracy" in figures:
         low, high = figures["accuracy_interval"]
         found.append(
             (

@@ -13,7 +13,7 @@ from .options import PATH, Terminal, echo_json, force_option, group_by_option, j
 if TYPE_CHECKING:
     from ..training.recipes import Recipe
 
-_OF_THE_RECIPE = ("recipe", "view", "backbone", "alpha", "size", "weights", "epochs", "fine_tune", "seed")
+_OF_THE_RECIPE = ("recipe", "view", "backbone", "alpha", "size", "weights", "epochs", "fine_tune", "seed", "split_seed")
 
 
 @click.command()
@@ -27,6 +27,7 @@ _OF_THE_RECIPE = ("recipe", "view", "backbone", "alpha", "size", "weights", "epo
 @click.option("--epochs", type=click.IntRange(1), help="Of the last stage.  [default: the recipe's]")
 @click.option("--fine-tune", type=click.IntRange(-1), metavar="N", help="Backbone blocks to train, -1 for all.")
 @click.option("--seed", type=click.IntRange(0), help="Of everything drawn.  [default: 0]")
+@click.option("--split-seed", type=click.IntRange(0), help="Of the split alone, for bce ensemble.  [default: --seed]")
 @click.option(
     "--recipe-file", type=PATH, metavar="JSON", help="A recipe as bce search writes it, in place of all these."
 )

@@ -199,11 +199,12 @@ def split_pictures(pictures: Sequence[Picture], recipe: Recipe) -> list[str]:
     if recipe.validation:
         why = "to train on one, stop by one and hold one back"
         _refuse_few(_groups_by_label(labels, groups), needed=3, why=why)
-    held_back = take_out(labels, groups, recipe.held_back, seed=recipe.seed)
+    held_back = take_out(labels, groups, recipe.held_back, seed=recipe.seed_of_split)
     sides = np.where(held_back, HELD_BACK, TRAIN).astype(object)
     rest = np.flatnonzero(~held_back)
     if recipe.validation:
-        inner = take_out([labels[i] for i in rest], [groups[i] for i in rest], recipe.validation, seed=recipe.seed + 1)
+        of_rest = [labels[i] for i in rest], [groups[i] for i in rest]
+        inner = take_out(*of_rest, recipe.validation, seed=recipe.seed_of_split + 1)
         sides[rest[inner]] = VALIDATION
     return [str(side) for side in sides]
 

@@ -96,6 +96,7 @@ class Recipe:
         held_back: share of photographs kept for figures only.
         validation: share of the remaining photographs that early stopping looks at.
         seed: of everything drawn.
+        split_seed: of the split alone; None means `seed`. Runs of one split_seed hold back the same pictures.
     """
 
     name: str
@@ -127,6 +128,12 @@ class Recipe:
     held_back: float = 0.2
     validation: float = 0.0
     seed: int = 0
+    split_seed: int | None = None
+
+    @property
+    def seed_of_split(self) -> int:
+        """The seed that draws the split."""
+        return self.seed if self.split_seed is None else self.split_seed
 
     @property
     def shown_as(self) -> View:
