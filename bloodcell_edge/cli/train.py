@@ -18,7 +18,13 @@ _OF_THE_RECIPE = ("recipe", "view", "backbone", "alpha", "size", "weights", "epo
 
 @click.command()
 @click.argument("paths", metavar="DATA...", nargs=-1, required=True, type=PATH)
-@click.option("--recipe", type=click.Choice(["original", "field", "blood"]), default="blood", help="How to train.", show_default=True)
+@click.option(
+    "--recipe",
+    type=click.Choice(["original", "field", "blood"]),
+    default="blood",
+    help="How to train.",
+    show_default=True,
+)
 @click.option("--view", type=click.Choice(["frame", "cell"]), help="What one picture gives.  [default: the recipe's]")
 @click.option("--backbone", help="Of keras.applications.  [default: mobilenet_v2]")
 @click.option("--alpha", type=click.FloatRange(0.1, 2.0), help="Width of the backbone.  [default: 1.0]")
