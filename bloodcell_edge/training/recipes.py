@@ -71,6 +71,7 @@ class Recipe:
         light: one of `views.LIGHTS`, for view "cell".
         backbone: a key of `backbone.BACKBONES`.
         alpha: width of the backbone, 1.0 is the published one.
+        ends_at: the layer of the backbone that the pooling stands on; "" for its last. What lies behind is left out.
         size: input side in pixels.
         weights: "imagenet", "blood" (the shipped backbone), "none" or a weights file.
         pooling: "max" or "avg", over the backbone's last map.
@@ -105,6 +106,7 @@ class Recipe:
     light: str = "camera"
     backbone: str = "mobilenet_v2"
     alpha: float = 1.0
+    ends_at: str = ""
     size: int = 224
     weights: str = "imagenet"
     pooling: str = "avg"
