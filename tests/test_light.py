@@ -9,7 +9,7 @@ from bloodcell_edge.image import resize
 from bloodcell_edge.light import Illumination, decades, lit
 from bloodcell_edge.locate import locate
 from bloodcell_edge.smear import LABELS, draw_field
-from bloodcell_edge.views import View
+from bloodcell_edge.views import View, crop
 
 WHOLE = (0, 0, 640, 480)
 
@@ -66,6 +66,17 @@ def test_absorbance_of_what_lies_there_stays():
         moved = (before - after)[..., channel][inside]
         assert moved.size
         assert np.percentile(moved, 95) - np.percentile(moved, 5) <= 16
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_a_tightly_cut_cell_is_not_taken_for_light(label):
+    """Cut tightly around its cell, a picture is whitened as the whole field was: within 8 levels over the cell."""
+    image = field(6, (label,))
+    cell = locate(image).cells[0]
+    window = (cell.x, cell.y, cell.width, cell.height)
+    own = crop(image, window)
+    tight = Illumination.of(own).whiten(own, (0, 0, cell.width, cell.height))
+    assert np.abs(tight.astype(int) - Illumination.of(image).whiten(own, window)).mean() < 8
 
 
 def test_a_picture_that_is_lit_is_itself():
