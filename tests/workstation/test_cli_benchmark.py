@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-MODEL = "model: runs/latest/bloodcell-int8.tflite (the latest run)"
+MODEL = "model: runs/latest/bloodcell-int8.tflite (of the run folder runs/latest)"
 
 
 def test_json_has_the_documented_keys(bce, own_colours):
@@ -29,7 +29,7 @@ def test_json_has_the_documented_keys(bce, own_colours):
 
 def test_a_table_and_which_model(bce, own_colours):
     """Without a model the int8 file of runs/latest is timed; a line each, below the machine."""
-    result = bce("benchmark", "--runs", "20")
+    result = bce("benchmark", "runs/latest", "--runs", "20")
 
     lines = result.stdout.splitlines()
     assert result.returncode == 0
@@ -43,8 +43,8 @@ def test_pictures_of_the_user(bce, own_colours, colours):
     """--data times with the pictures given; a folder without one is an error."""
     pictures = colours.path.parents[1] / "pictures" / "MONOCYTE"
 
-    given = bce("benchmark", "--data", pictures, "--runs", "20", "--json")
-    empty = bce("benchmark", "--data", own_colours.path / "no", "--runs", "20")
+    given = bce("benchmark", "runs/latest", "--data", pictures, "--runs", "20", "--json")
+    empty = bce("benchmark", "runs/latest", "--data", own_colours.path / "no", "--runs", "20")
 
     assert json.loads(given.stdout)["pictures"]["size"] == [32, 32]
     assert empty.returncode == 1
@@ -55,7 +55,7 @@ def test_an_interrupt_ends_it(own_colours, tmp_path):
     """SIGINT amid a long benchmark: exit 130 within seconds, no traceback."""
     script = Path(sys.executable).parent / "bce"
     with subprocess.Popen(
-        [script, "benchmark", "--runs", "10000000"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+        [script, "benchmark", "runs/latest", "--runs", "10000000"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stderr.readline().strip() == MODEL  # its signals are set up, and it works
         process.send_signal(signal.SIGINT)
