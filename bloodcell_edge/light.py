@@ -94,7 +94,7 @@ class Illumination:
         """Measure a picture, uint8 RGB (height, width, 3), at least 16 pixels each way."""
         import cv2
 
-        above = np.asarray(cv2.LUT(lit(_coarse(image)), decades()))
+        above: Any = cv2.LUT(lit(_coarse(image)), decades())
         empty = _envelope(above, 1)
         if _is_portrait(above):  # half of it may be cell: then only its brightest parts tell the light
             brightest = [ranked(above[..., channel], 1, _BRIGHTEST) for channel in range(3)]

@@ -1,9 +1,9 @@
 """What is shipped: from finished runs to bloodcell_edge/models, with figures measured on the very files and a card.
 
-    python -m convert.ship RUN --small RUN --evidence FILE.json
+    python -m convert.ship RUN --small RUN --left-out FILE --built-up FILE --ood FILE --timed FILE
 
-RUN is a run folder, converted and proven (`bce convert`, `bce parity`); its pictures must still be there. The evidence
-is what no run knows of itself: leave-one-source-out figures, classes never trained on, latency.
+RUN is a run folder, converted and proven (`bce convert`, `bce parity`); its pictures must still be there. The files are
+what no run knows of itself, as the benchmarks wrote it: another microscope, classes never trained on, latency.
 """
 
 from __future__ import annotations
@@ -73,6 +73,10 @@ SOURCES = (
         "CC BY 4.0. Changed: cropped, resized, used to train these weights.",
     ),
 )
+
+_NAMES = {source.folder: source.name for source in SOURCES}
+_FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 FAILURES = (
     "A monocyte of another microscope is called lymphocyte more often than any other mistake is made: the BCCD "
@@ -272,25 +276,101 @@ The weights were trained on two sets of photographs, and carry these terms with 
 """ + "\n".join(f"- {source.citation}" for source in SOURCES)
 
 
+def elsewhere(answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of `benchmarks/leave_one_source_out.py`, by the names of the card."""
+    kept = ("labels", "n", "balanced_accuracy", "accuracy", "accuracy_interval")
+    return [
+        {
+            "trained_on": _NAMES[one["trained_on"]],
+            "tested_on": _NAMES[one["tested_on"]],
+            **{key: one[key] for key in kept},
+        }
+        for one in answers
+        if one["labels"] == "all" or one["tested_on"] == SOURCES[0].folder  # only those are noted
+    ]
+
+
+def ingredients(answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The same with --ingredients, a row a variant: balanced accuracy where no label is noted, mean over seeds."""
+    found = []
+    for what in dict.fromkeys(one["what"] for one in answers):
+        own = [one for one in answers if one["what"] == what and one["labels"] == "without notes"]
+        row: dict[str, Any] = {"what": what}
+        for one in own:
+            row.setdefault(f"{_NAMES[one['trained_on']]} to {_NAMES[one['tested_on']]}", []).append(
+                one["balanced_accuracy"]
+            )
+        seeds = len({one["seed"] for one in own})
+        found.append({key: float(np.mean(value)) if isinstance(value, list) else value for key, value in row.items()})
+        found[-1]["seeds"] = seeds
+    return found
+
+
+def unseen_unknown(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Of `benchmarks/ood.py --json` the classes that the background has not seen."""
+    (row,) = [one for one in table["scores"] if one["score"] == "background, class unseen"]
+    return {"kept": 0.95, "mean": row["cells"]["share"], "by_class": row["by_class"]}
+
+
+def latency(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Of `bce benchmark --json`, by the names of the shipped files; what it calls invalid stays out."""
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for one in found["results"]:
+        if one["valid"]:
+            rows.setdefault(Path(one["file"]).name, []).append(
+                {
+                    "machine": found["machine"]["cpu"],
+                    "threads": one["threads"],
+                    "invoke_ms": one["invoke_ms"]["p50"],
+                    "end_to_end_ms": one["end_to_end_ms"]["p50"],
+                }
+            )
+    return [{"file": name, "rows": own} for name, own in rows.items()]
+
+
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path, exists=True))
-@click.option("--small", type=click.Path(path_type=Path, exists=True), help="Run folder of the small variant.")
-@click.option("--evidence", type=click.Path(path_type=Path, exists=True), required=True)
+@click.argument("run", type=_FOLDER)
+@click.option("--small", type=_FOLDER, help="Run folder of the small variant.")
+@click.option("--left-out", type=_FILE, multiple=True, help="Lines of benchmarks/leave_one_source_out.py.")
+@click.option("--built-up", type=_FILE, multiple=True, help="The same with --ingredients.")
+@click.option("--ood", type=_FILE, help="Of benchmarks/ood.py --json.")
+@click.option("--timed", type=_FILE, help="Of bce benchmark --json on files of an earlier shipping.")
 @click.option("--out", type=click.Path(path_type=Path), default=SHIPPED)
-def main(run: Path, small: Path | None, evidence: Path, out: Path) -> None:
-    """Fill the folder of shipped models."""
-    beyond = json.loads(evidence.read_text(encoding="utf-8"))
+def main(
+    run: Path,
+    small: Path | None,
+    left_out: tuple[Path, ...],
+    built_up: tuple[Path, ...],
+    ood: Path | None,
+    timed: Path | None,
+    out: Path,
+) -> None:
+    """Fill the folder of shipped models from a finished run, its evidence and, where given, a small variant's run."""
+    beyond: dict[str, Any] = {}
+    if left_out:
+        beyond["elsewhere"] = elsewhere(_lines(left_out))
+    if built_up:
+        beyond["ingredients"] = ingredients(_lines(built_up))
+    if ood is not None:
+        beyond["unseen_unknown"] = unseen_unknown(json.loads(ood.read_text(encoding="utf-8")))
+    times = [] if timed is None else latency(json.loads(timed.read_text(encoding="utf-8")))
     out.mkdir(parents=True, exist_ok=True)
-    _ship(RunFolder(run), {DEVICE_FILE: DEVICE_FILE, FLOAT_FILE: FLOAT_FILE}, beyond.get("bloodcell", {}), out)
+    _ship(RunFolder(run), {DEVICE_FILE: DEVICE_FILE, FLOAT_FILE: FLOAT_FILE}, beyond, times, out)
     carded = [out / DEVICE_FILE]
     if small is not None:
-        _ship(RunFolder(small), {DEVICE_FILE: SMALL_FILE}, beyond.get("small", {}), out)
+        _ship(RunFolder(small), {DEVICE_FILE: SMALL_FILE}, {}, times, out)
         carded.append(out / SMALL_FILE)
     save_backbone(open_keras(RunFolder(run).model).net, out / BLOOD_WEIGHTS.name)
     write_text(out / "README.md", readme(carded))
 
 
-def _ship(run: RunFolder, names: Mapping[str, str], beyond: Mapping[str, Any], out: Path) -> None:
+def _lines(files: Sequence[Path]) -> list[dict[str, Any]]:
+    return [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines() if line]
+
+
+def _ship(
+    run: RunFolder, names: Mapping[str, str], beyond: Mapping[str, Any], times: Sequence[Mapping[str, Any]], out: Path
+) -> None:
     rows, others = load_split(run.split), load_split(run.unknown) if run.unknown.is_file() else []
     asked = [row.picture for row in (*rows, *others) if row.split == HELD_BACK]
     for made, shipped in names.items():
@@ -300,6 +380,7 @@ def _ship(run: RunFolder, names: Mapping[str, str], beyond: Mapping[str, Any], o
         card = {
             "sources": counts((*rows, *others), (*labels, *unknown)),
             **beyond,
+            "latency": [row for one in times if one["file"] == shipped for row in one["rows"]],
             "failures": FAILURES,
             "label_issues": LABEL_ISSUES,
         }
