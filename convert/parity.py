@@ -112,7 +112,8 @@ def compare(
         report.say(f"comparing {candidate.path.name}")
         scores = candidate.model.scores(pixels[candidate.model.spec.shown_as])
         temperature = candidate.model.spec.temperature / reference.spec.temperature
-        alike = expected if temperature == 1.0 else softened(expected, temperature)
+        background = reference.spec.background
+        alike = expected if temperature == 1.0 else softened(expected, temperature, background=background)
         judged.append(judge(candidate, read, truth, alike, scores, limits))
     groups = {picture.group for picture in read}
     return ParityReport(
