@@ -146,7 +146,7 @@ def _spec(
         path = Path(folder) / target.file_name
         path.write_bytes(_described(flatbuffer, bare))
         tolerance = KERNEL_TOLERANCE if samples is None else kernel_tolerance(path, samples)
-        golden = golden_samples(load_interpreter(path), spec.labels, spec.shown_as, margin=2 * tolerance)
+        golden = golden_samples(load_interpreter(path), spec.outputs, spec.shown_as, margin=2 * tolerance)
     return bare.with_(golden=golden, kernel_tolerance=tolerance)
 
 

@@ -59,15 +59,13 @@ def test_absorbance_of_what_lies_there_stays():
     image = field(4)
     white = Illumination.of(image).whiten(image, WHOLE)
     cell = locate(image).cells[0]
-    rows, columns = (
-        slice(start + size // 2 - 5, start + size // 2 + 5)
-        for start, size in ((cell.y, cell.height), (cell.x, cell.width))
-    )
+    rows, columns = slice(cell.y, cell.y + cell.height), slice(cell.x, cell.x + cell.width)
     before, after = (decades()[picture[rows, columns]].astype(int) for picture in (image, white))
-    inside = (after > 20) & (after < 400)
-    moved = (before - after)[inside]
-    assert moved.size
-    assert np.percentile(moved, 95) - np.percentile(moved, 5) <= 16
+    for channel in range(3):
+        inside = (after[..., channel] > 20) & (after[..., channel] < 450)  # beyond, levels are clipped or too coarse
+        moved = (before - after)[..., channel][inside]
+        assert moved.size
+        assert np.percentile(moved, 95) - np.percentile(moved, 5) <= 16
 
 
 def test_a_picture_that_is_lit_is_itself():

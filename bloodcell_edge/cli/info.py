@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import echo_json, json_option, percent, say_choice
+from .options import echo_json, json_option, percent, say_choice, table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 @click.argument("model", required=False)
 @json_option
 def info(model: str | None, as_json: bool) -> None:
-    """What a model file says of itself, and the oldest interpreter that runs it.
+    """What a model file says of itself, the oldest interpreter that runs it, and the model card.
 
     \b
     Example:
       bce info
       bce info bloodcell-int8.tflite --json
     """
+    from ..card import sections
     from ..modelfile import read_model_file
     from ..runs import choose_model
     from ..spec import load_spec
@@ -37,10 +38,16 @@ def info(model: str | None, as_json: bool) -> None:
         echo_json({"model": str(path), "bytes": path.stat().st_size, **spec.as_json()})
         return
     click.echo("\n".join(f"{name:<16} {text}" for name, text in lines(path, spec)))
+    for section in sections(spec):
+        click.echo(f"\n{section.title}")
+        if section.head:
+            click.echo(table(section.head, section.rows))
+        for line in section.lines:
+            click.echo(line)
 
 
 def lines(path: Path, spec: ModelSpec) -> list[tuple[str, Any]]:
-    """The model card, a line a fact."""
+    """What a file is, a line a fact."""
     training, figures = spec.training, spec.figures
     found = [
         ("file", f"{path} ({path.stat().st_size:,} bytes)"),
@@ -64,10 +71,9 @@ def lines(path: Path, spec: ModelSpec) -> list[tuple[str, Any]]:
             (
                 "held back",
                 f"accuracy {percent(figures['accuracy'])} (95 % interval {percent(low)} to {percent(high)}, "
-                f"{figures['interval_method']}), n = {figures['n']}, before conversion",
+                f"{figures['interval_method']}), n = {figures['n']}, {_measured_on(figures)}",
             )
         )
-    found += _calibration(figures)
     if spec.target != "keras":
         found.append(("parity", _parity(spec)))
         missing = sorted(set(spec.labels) - {golden.label for golden in spec.golden})
@@ -78,25 +84,8 @@ def lines(path: Path, spec: ModelSpec) -> list[tuple[str, Any]]:
     return found
 
 
-def _calibration(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """How far the scores can be believed, and what is not named; nothing where that was not measured."""
-    if not {"calibration", "rejection"} <= figures.keys():
-        return []
-    one, other = figures["calibration"], figures["rejection"]
-    coverage, risk = (
-        "none"
-        if other[name] is None
-        else f"{percent(other[name])} ({' to '.join(map(percent, other[f'{name}_interval']))})"
-        for name in ("coverage", "risk")
-    )
-    return [
-        (
-            "calibration",
-            f"temperature {one['temperature']:.3f}, ECE {percent(one['ece'])} in {one['ece_bins']} bins "
-            f"(before: {percent(one['ece_before'])}), n = {one['n']}, {one['fitted_on']}",
-        ),
-        ("not named", f"below {other['threshold']:.3f}: coverage {coverage}, risk {risk}, n = {other['n']}"),
-    ]
+def _measured_on(figures: Mapping[str, Any]) -> str:
+    return f"of the {figures['target']} file" if "target" in figures else "before conversion"
 
 
 def _parity(spec: ModelSpec) -> str:

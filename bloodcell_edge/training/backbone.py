@@ -20,6 +20,7 @@ import numpy as np
 
 from ..errors import DataError, DownloadError, MissingFile
 from ..files import beside
+from ..runs import SHIPPED
 from .frameworks import keras
 from .recipes import Recipe
 
@@ -61,7 +62,7 @@ BACKBONES = {
 }
 
 
-BLOOD_WEIGHTS = Path(__file__).parents[1] / "models" / "backbone.npz"
+BLOOD_WEIGHTS = SHIPPED / "backbone.npz"
 """Weights of the shipped model's backbone."""
 
 

@@ -333,10 +333,15 @@ def _summing_to_one(weights: NDArray[np.float64], labels: list[str | None]) -> N
     return normal
 
 
-def epoch_order(n: int, weights: NDArray[np.float64] | None, seed: tuple[int, ...]) -> NDArray[np.int64]:
-    """Which pictures one epoch shows, in which order: a shuffle, or n draws by weight. int64, shape (n,)."""
+def epoch_order(
+    n: int, weights: NDArray[np.float64] | None, seed: tuple[int, ...], *, draws: int | None = None
+) -> NDArray[np.int64]:
+    """Which pictures one epoch shows, in which order: shuffles, or draws by weight. int64, shape (draws or n,)."""
     rng = np.random.default_rng(seed)
-    return rng.permutation(n) if weights is None else rng.choice(n, n, p=weights)
+    length = n if draws is None else draws
+    if weights is not None:
+        return rng.choice(n, length, p=weights)
+    return np.concatenate([rng.permutation(n) for _ in range(-(-length // n))])[:length]
 
 
 def as_tensor_dataset(batches: Any, steps: int, size: int) -> Any:
