@@ -276,13 +276,16 @@ def calibrate(
         report: told how far it is.
 
     Raises:
-        ConversionError: see `to_tflite` and `fold_temperature`.
+        ConversionError: no cell is found in any; see `to_tflite` and `fold_temperature`.
         NoPictures: none can be read.
     """
     asked = _Questions.read(pictures, spec)
     report.say("calibrating: converting to int8 as trained")
     int8 = to_tflite(net, target=Target.INT8, representative=samples)
     before = answers = asked.answers(int8)
+    if not answers.measured.any():
+        message = f"{spec.name}: expected cells to calibrate on, found none in {len(pictures)} held-back pictures"
+        raise ConversionError(message)
     folded, temperature = net, 1.0
     for _ in range(_ROUNDS):
         further = answers.temperature()
