@@ -135,16 +135,11 @@ def log_loss(truth: Numbers, scores: Floats) -> float:
     return float(-np.log(of_truth).mean())
 
 
-def softened(scores: Floats, temperature: float, *, background: bool = False) -> NDArray[np.float64]:
-    """Probabilities with their logits divided by a temperature: float64, the shape of `scores`, (n, labels).
-
-    With a background, what a row lacks of 1 is one probability more.
-    """
+def softened(scores: Floats, temperature: float) -> NDArray[np.float64]:
+    """Probabilities with their logits divided by a temperature: float64, the shape of `scores`, (n, labels)."""
     chances = np.asarray(scores, np.float64)
-    if background:
-        chances = np.column_stack([chances, np.maximum(1.0 - chances.sum(axis=1), 0.0)])
     powers = (chances / chances.max(axis=1, keepdims=True)) ** (1.0 / temperature)
-    divided: NDArray[np.float64] = (powers / powers.sum(axis=1, keepdims=True))[:, : np.shape(scores)[1]]
+    divided: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
     return divided
 
 

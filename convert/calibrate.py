@@ -5,12 +5,10 @@ folded into the last Dense of what is converted, so that no device has to know o
 was trained. Threshold: the lowest top score that keeps mistakes among named cells rare (a selective classifier, Geifman
 and El-Yaniv 2017, NeurIPS). Error of calibration: Guo's equation 3 with 15 bins, see `metrics.calibration`.
 
-Both are fitted on the run's held-back pictures: what was trained on knows nothing of mistakes. They are not reported on
-what they were fitted on: the held-back photographs are cut in two, each half is judged by temperature and threshold of
+Both are fitted on the run's held-back pictures: what was trained on knows nothing of mistakes. Those of none of the
+classes, where the run learnt of some, count for the threshold: to name one is a mistake. Nothing is reported on what it
+was fitted on: the held-back photographs are cut in two, each half is judged by temperature and threshold of
 the other, and the figures are of both halves together. What stands in the file is then fitted on all of them.
-
-Where the run learnt what is none of the classes, held-back pictures of others help to choose the threshold: to name one
-is a mistake like any other. Coverage, risk and calibration are of the classes alone.
 """
 
 from __future__ import annotations
@@ -43,6 +41,9 @@ if TYPE_CHECKING:
 
     from bloodcell_edge.views import Shown
 
+NONE = -1
+"""Truth of a picture of none of the classes."""
+
 TARGET_RISK = 0.01
 """Share of mistakes among named cells that the threshold aims at."""
 
@@ -72,10 +73,10 @@ class Rejection:
         coverage_interval: 95 %, by photograph.
         risk: share of mistakes among those; None where none is named.
         risk_interval: likewise.
-        n: pictures.
-        n_groups: photographs, None where not known.
+        n: pictures of the classes.
+        n_groups: photographs of these.
         unknown: pictures of none of the classes.
-        unknown_rejected: share of these that is not named; None without any.
+        unknown_rejected: share of these that are not named; None without any.
     """
 
     threshold: float
@@ -85,8 +86,8 @@ class Rejection:
     risk_interval: tuple[float, float] | None
     n: int
     n_groups: int | None
-    unknown: int = 0
-    unknown_rejected: float | None = None
+    unknown: int
+    unknown_rejected: float | None
 
 
 def above_zero(scores: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
@@ -154,59 +155,66 @@ def choose_threshold(
     truth: NDArray[np.integer[Any]],
     *,
     named: NDArray[np.bool_] | None = None,
+    at_least: float = 0.0,
     target_risk: float = TARGET_RISK,
     least_coverage: float = LEAST_COVERAGE,
 ) -> float:
     """The lowest threshold whose risk is at most `target_risk`, but none that leaves less than `least_coverage`.
 
     Args:
-        scores: probabilities, shape (n, labels).
-        truth: positions of the true labels, shape (n,); their number where it is none of them.
+        scores: probabilities of the labels, shape (n, labels).
+        truth: positions of the true labels, shape (n,); `NONE` for pictures of none, which to name is a mistake.
         named: bool, shape (n,): False for what is not named whatever the scores, such as a picture without a cell.
+        at_least: whatever the coverage: what the model rejects as trained.
         target_risk: mistakes among what is named, 0..1.
-        least_coverage: named among those that may be, 0..1.
+        least_coverage: named among those of the classes that may be, 0..1.
     """
     may_be = np.ones(len(truth), np.bool_) if named is None else np.asarray(named, np.bool_)
     tops, right = scores[may_be].max(axis=1), scores[may_be].argmax(axis=1) == truth[may_be]
-    known = truth[may_be] < scores.shape[1]
+    known = truth[may_be] != NONE
     steps = np.unique(tops)
     threshold = 0.0
     for place, step in enumerate(steps):
         kept = tops >= step
-        if (kept & known).sum() < least_coverage * known.sum():
+        if kept[known].sum() < least_coverage * known.sum():
             break
         # half-way to the next lower score, so that no rounding of another interpreter moves a cell over it
         threshold = 0.0 if place == 0 else float(step + steps[place - 1]) / 2
         if (kept & ~right).sum() <= target_risk * kept.sum():
             break
-    return threshold
+    return max(threshold, at_least)
 
 
 def rejection(
     threshold: float,
+    truth: NDArray[np.integer[Any]],
     covered: NDArray[np.bool_],
     right: NDArray[np.bool_],
-    groups: Sequence[str] | None = None,
+    groups: Sequence[str],
 ) -> Rejection:
     """Coverage and risk, with 95 % intervals.
 
     Args:
         threshold: what to call it.
+        truth: positions of the true labels, shape (n,); `NONE` for pictures of none.
         covered: which pictures are named, bool, shape (n,).
         right: which have the true label on top, bool, shape (n,).
-        groups: the photograph of each picture, None where not known.
+        groups: the photograph of each picture.
     """
-    whole = accuracy_interval(covered, groups)
-    rows = np.flatnonzero(covered).tolist()
-    part = accuracy_interval(~right[rows], None if groups is None else [groups[row] for row in rows]) if rows else None
+    known, others = np.flatnonzero(truth != NONE).tolist(), truth == NONE
+    whole = accuracy_interval(covered[known], [groups[row] for row in known])
+    rows = [row for row in known if covered[row]]
+    part = accuracy_interval(~right[rows], [groups[row] for row in rows]) if rows else None
     return Rejection(
         threshold=threshold,
-        coverage=float(covered.mean()),
+        coverage=float(covered[known].mean()),
         coverage_interval=(whole.low, whole.high),
         risk=float((~right[rows]).mean()) if rows else None,
         risk_interval=(part.low, part.high) if part else None,
-        n=len(covered),
+        n=len(known),
         n_groups=whole.n_groups,
+        unknown=int(others.sum()),
+        unknown_rejected=float((~covered[others]).mean()) if others.any() else None,
     )
 
 
@@ -234,14 +242,13 @@ def calibration_pictures(model: Path, targets: Sequence[Target], report: Reporte
         report: told why not.
     """
     run = RunFolder(model.parent)
-    split = run.split
-    if not split.is_file():
-        report.say(f"not calibrated: no {split.name} beside the model that names pictures it was not trained on")
+    if not run.split.is_file():
+        report.say(f"not calibrated: no {run.split.name} beside the model that names pictures it was not trained on")
         return []
     if Target.INT8 not in targets:
         report.say("not calibrated: temperature and reject threshold come from the int8 file; convert --int8 with it")
         return []
-    found = [row.picture for row in load_split(split) if row.split == HELD_BACK]
+    found = _held_back(run.split)
     photographs = len(set(group_names(found)))
     if len(found) < FEWEST or photographs < FEWEST_PHOTOGRAPHS:
         report.say(
@@ -249,8 +256,11 @@ def calibration_pictures(model: Path, targets: Sequence[Target], report: Reporte
             f"{len(found)} of {photographs}"
         )
         return []
-    others = load_split(run.unknown) if run.unknown.is_file() else []
-    return found + [row.picture for row in others if row.split == HELD_BACK]
+    return [*found, *(_held_back(run.unknown) if run.unknown.is_file() else [])]
+
+
+def _held_back(split: Path) -> list[Picture]:
+    return [row.picture for row in load_split(split) if row.split == HELD_BACK]
 
 
 def calibrate(
@@ -262,17 +272,20 @@ def calibrate(
         net: the Keras model, left as it is.
         spec: its spec.
         samples: the representative dataset, see `to_tflite`.
-        pictures: to fit on; labelled, with those of none of the labels, not from training.
+        pictures: to fit on; labelled, not from training. Those of other labels are none of the classes.
         report: told how far it is.
 
     Raises:
-        ConversionError: see `to_tflite` and `fold_temperature`.
+        ConversionError: no cell is found in any; see `to_tflite` and `fold_temperature`.
         NoPictures: none can be read.
     """
     asked = _Questions.read(pictures, spec)
     report.say("calibrating: converting to int8 as trained")
     int8 = to_tflite(net, target=Target.INT8, representative=samples)
     before = answers = asked.answers(int8)
+    if not answers.measured.any():
+        message = f"{spec.name}: expected cells to calibrate on, found none in {len(pictures)} held-back pictures"
+        raise ConversionError(message)
     folded, temperature = net, 1.0
     for _ in range(_ROUNDS):
         further = answers.temperature()
@@ -283,14 +296,15 @@ def calibrate(
         folded = fold_temperature(net, temperature)
         int8 = to_tflite(folded, target=Target.INT8, representative=samples)
         answers = asked.answers(int8)
-    threshold = choose_threshold(answers.of_labels, answers.truth, named=answers.named)
-    judged, covered = _cross_fitted(answers)
-    found = _rejected(threshold, answers, covered)
+    at_least = spec.reject_threshold or 0.0
+    threshold = answers.threshold(at_least)
+    judged, covered = _cross_fitted(answers, at_least)
+    found = rejection(threshold, answers.truth, covered, answers.right, answers.groups)
     calibration = {
         "target": Target.INT8.value,
         "fitted_on": FITTED_ON,
         "temperature": temperature,
-        "n": int((answers.found & answers.known).sum()),
+        "n": int(answers.measured.sum()),
         "n_groups": found.n_groups,
         "ece_bins": ECE_BINS,
         **{f"{name}_before": value for name, value in before.quality().items()},
@@ -301,7 +315,6 @@ def calibrate(
         f"calibrated on {found.n} pictures ({FITTED_ON}): ECE {100 * before.quality()['ece']:.1f} to "
         f"{100 * judged.quality()['ece']:.1f} %; below {threshold:.3f} UNIDENTIFIED: coverage "
         f"{100 * found.coverage:.1f} %, risk {100 * (found.risk or 0):.1f} %"
-        + ("" if found.unknown_rejected is None else f", of others {100 * found.unknown_rejected:.1f} % rejected")
     )
     changed = spec.with_(
         temperature=spec.temperature * temperature,
@@ -316,46 +329,59 @@ class _Answers:
     """What a file says to labelled pictures.
 
     Attributes:
-        truth: positions of the true labels, shape (n,); `labels` for pictures of none of them.
-        scores: above 0, shape (n, outputs); all alike where no cell was found.
-        labels: how many outputs are labels, the first.
+        truth: positions of the true labels, or `NONE`, shape (n,).
+        outputs: above 0, shape (n, outputs): of the labels, and of a background after them where there is one; all
+            alike where no cell was found.
+        labels: how many.
         found: where there is a cell, shape (n,).
         named: where there is one that may be named, shape (n,).
         groups: photographs, n of them.
     """
 
     truth: NDArray[np.int64]
-    scores: NDArray[np.float64]
+    outputs: NDArray[np.float64]
     labels: int
     found: NDArray[np.bool_]
     named: NDArray[np.bool_]
     groups: tuple[str, ...]
 
     @property
-    def known(self) -> NDArray[np.bool_]:
-        """Pictures of one of the labels, shape (n,)."""
-        return np.asarray(self.truth < self.labels, np.bool_)
-
-    @property
-    def of_labels(self) -> NDArray[np.float64]:
-        """Scores of the labels alone, shape (n, labels)."""
-        return self.scores[:, : self.labels]
+    def scores(self) -> NDArray[np.float64]:
+        """Of the labels, shape (n, labels)."""
+        return self.outputs[:, : self.labels]
 
     @property
     def right(self) -> NDArray[np.bool_]:
-        """Where the true label is above the others, shape (n,)."""
-        return np.asarray(self.found & (self.of_labels.argmax(axis=1) == self.truth), np.bool_)
+        """Where the true label is on top, shape (n,)."""
+        return np.asarray(self.found & (self.scores.argmax(axis=1) == self.truth), np.bool_)
 
-    def temperature(self, rows: NDArray[np.bool_] | None = None) -> float:
-        """Fitted on some of the pictures of the labels in which a cell was found."""
-        asked = self.found & self.known
-        chosen = asked if rows is None else asked & rows
-        return fit_temperature(self.scores[chosen], self.truth[chosen])
+    @property
+    def measured(self) -> NDArray[np.bool_]:
+        """Cells of the classes: what temperature and calibration are of, shape (n,)."""
+        return np.asarray(self.found & (self.truth != NONE), np.bool_)
+
+    def rows(self, chosen: NDArray[np.bool_]) -> _Answers:
+        """Some of them."""
+        groups = tuple(group for group, keep in zip(self.groups, chosen, strict=True) if keep)
+        return _Answers(
+            self.truth[chosen], self.outputs[chosen], self.labels, self.found[chosen], self.named[chosen], groups
+        )
+
+    def temperature(self) -> float:
+        """Fitted on them."""
+        return fit_temperature(self.outputs[self.measured], self.truth[self.measured])
+
+    def at(self, temperature: float) -> _Answers:
+        """What they would be with the logits divided further."""
+        return replace(self, outputs=softened(self.outputs, temperature))
+
+    def threshold(self, at_least: float) -> float:
+        """Chosen on them."""
+        return choose_threshold(self.scores, self.truth, named=self.named, at_least=at_least)
 
     def quality(self) -> dict[str, float]:
-        """Log loss and expected calibration error on pictures of the labels, where a cell was found."""
-        asked = self.found & self.known
-        truth, scores = self.truth[asked], self.of_labels[asked]
+        """Log loss and expected calibration error of cells of the classes."""
+        truth, scores = self.truth[self.measured], self.scores[self.measured]
         return {"loss": log_loss(truth, scores), "ece": expected_calibration_error(truth, scores) or 0.0}
 
 
@@ -380,41 +406,30 @@ class _Questions:
             path.write_bytes(flatbuffer)
             interpreter = load_interpreter(path)
             rows = [None if one is None else interpreter.scores(one.pixels) for one in self.shown]
-        numbers = {label: place for place, label in enumerate(self.labels)}
-        outputs = next((len(row) for row in rows if row is not None), len(self.labels))
+        width = next((len(row) for row in rows if row is not None), len(self.labels))
+        positions = {label: place for place, label in enumerate(self.labels)}
         return _Answers(
-            truth=np.array([numbers.get(picture.label or "", len(numbers)) for picture in self.pictures], np.int64),
-            scores=above_zero(np.stack([np.zeros(outputs) if row is None else row for row in rows])),
-            labels=len(numbers),
+            truth=np.array([positions.get(picture.label or "", NONE) for picture in self.pictures], np.int64),
+            outputs=above_zero(np.stack([np.zeros(width) if row is None else row for row in rows])),
+            labels=len(self.labels),
             found=np.array([one is not None for one in self.shown], np.bool_),
             named=np.array([one is not None and not one.mark for one in self.shown], np.bool_),
             groups=tuple(group_names(self.pictures)),
         )
 
 
-def _cross_fitted(answers: _Answers) -> tuple[_Answers, NDArray[np.bool_]]:
+def _cross_fitted(answers: _Answers, at_least: float) -> tuple[_Answers, NDArray[np.bool_]]:
     """Answers at the temperature, and what is named at the threshold, that the other half of the photographs gives.
 
     A temperature fitted on top of another finds the same minimum, so that these answers owe nothing to the first.
     """
-    scores, covered = np.empty_like(answers.scores), np.zeros(len(answers.truth), np.bool_)
+    outputs, covered = np.empty_like(answers.outputs), np.zeros(len(answers.truth), np.bool_)
     half = first_half(answers.groups)
     for own, rest in ((half, ~half), (~half, half)):
-        softer = softened(answers.scores, answers.temperature(rest))
-        tops = softer[:, : answers.labels]
-        threshold = choose_threshold(tops[rest], answers.truth[rest], named=answers.named[rest])
-        scores[own] = softer[own]
-        covered |= own & answers.named & (tops.max(axis=1) >= threshold)
-    return replace(answers, scores=scores), covered
-
-
-def _rejected(threshold: float, answers: _Answers, covered: NDArray[np.bool_]) -> Rejection:
-    """What a threshold does to pictures of the labels, and to others."""
-    known = answers.known
-    groups = [group for group, ours in zip(answers.groups, known, strict=True) if ours]
-    found = rejection(threshold, covered[known], answers.right[known], groups)
-    others = covered[~known]
-    return replace(found, unknown=len(others), unknown_rejected=float((~others).mean()) if len(others) else None)
+        softer = answers.at(answers.rows(rest).temperature())
+        outputs[own] = softer.outputs[own]
+        covered |= own & softer.named & (softer.scores.max(axis=1) >= softer.rows(rest).threshold(at_least))
+    return replace(answers, outputs=outputs), covered
 
 
 def first_half(groups: Sequence[str], seed: int = 0) -> NDArray[np.bool_]:

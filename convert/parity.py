@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bloodcell_edge.image import Image
+    from bloodcell_edge.spec import ModelSpec
     from bloodcell_edge.views import View
 
 FEWEST_TO_PROVE = 100
@@ -111,9 +112,7 @@ def compare(
     for candidate in candidates:
         report.say(f"comparing {candidate.path.name}")
         scores = candidate.model.scores(pixels[candidate.model.spec.shown_as])
-        temperature = candidate.model.spec.temperature / reference.spec.temperature
-        background = reference.spec.background
-        alike = expected if temperature == 1.0 else softened(expected, temperature, background=background)
+        alike = _at_temperature_of(candidate.model.spec, expected, reference.spec)
         judged.append(judge(candidate, read, truth, alike, scores, limits))
     groups = {picture.group for picture in read}
     return ParityReport(
@@ -130,6 +129,17 @@ def _shown(image: Image, um_per_px: float | None, views: Iterable[View]) -> dict
     """A labelled picture as each view shows it; the views in which a cell is found."""
     shown = {view: view.show_labelled(image, um_per_px) for view in views}
     return {view: one.pixels for view, one in shown.items() if one is not None}
+
+
+def _at_temperature_of(spec: ModelSpec, scores: NDArray[np.float32], own: ModelSpec) -> NDArray[np.floating[Any]]:
+    """What a model of another temperature would have said; what its labels lack is the background's."""
+    temperature = spec.temperature / own.temperature
+    if temperature == 1.0:
+        return scores
+    if own.background:
+        rest = np.clip(1.0 - scores.sum(axis=1, keepdims=True), 0.0, 1.0)
+        scores = np.concatenate([scores, rest], axis=1)
+    return softened(scores, temperature)[:, : len(own.labels)]
 
 
 def judge(

@@ -41,6 +41,7 @@ from .dataset import (
 from .distill import HINTON, Distillation, Teacher
 from .fit import train
 from .kerasmodel import KerasModel, open_keras
+from .recipefile import load_recipe
 from .recipes import Recipe
 from .runfolder import is_unfinished, named_run, run_config
 
@@ -337,11 +338,16 @@ def distill(
         OutputExists: the folder holds a finished run, or one of other teachers, recipe or data.
         DataError: see `train`.
     """
+    first = RunFolder(ensemble.members[0].path.parent)
+    others: tuple[Picture, ...] = ()
+    if first.unknown.is_file():  # pictures of none of the classes are split anew: by the same seed, so alike
+        others = tuple(row.picture for row in load_split(first.unknown))
+        recipe = replace(recipe, split_seed=load_recipe(first.config).seed_of_split)
     recipe = replace(recipe, name=f"{recipe.name}-distilled")
     rows = _student_split(ensemble, recipe)
     pictures = tuple(row.picture for row in rows)
     root = Path(os.path.commonpath([str(picture.path.resolve().parent) for picture in pictures]))
-    dataset = Dataset(root, ensemble.labels, pictures)
+    dataset = Dataset(root, ensemble.labels, pictures, unknown=others)
     taught = {"members": _who(ensemble), **asdict(how)}
     _begin(run, recipe, dataset, rows, taught)
     report.say(f"asking {len(ensemble.members)} teachers about {len(ensemble.training)} training pictures")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bloodcell_edge.classifier import Classifier
-from bloodcell_edge.data import LABELS, load_data, read_each
+from bloodcell_edge.data import LABELS, Picture, load_data, read_each
 from bloodcell_edge.errors import ConversionError
 from bloodcell_edge.image import prepare
 from bloodcell_edge.intervals import accuracy_interval
@@ -21,12 +21,14 @@ from bloodcell_edge.metrics import ECE_BINS, log_loss, softened
 from bloodcell_edge.modelfile import read_model_file
 from bloodcell_edge.reporting import SILENT, Silent
 from bloodcell_edge.runs import RunFolder
+from bloodcell_edge.spec import load_spec, save_spec
 from bloodcell_edge.training.backbone import build_model
-from bloodcell_edge.training.dataset import HELD_BACK, TRAIN, load_split, save_split
+from bloodcell_edge.training.dataset import HELD_BACK, TRAIN, Member, load_split, save_split
 from bloodcell_edge.training.kerasmodel import open_keras
 from bloodcell_edge.training.recipes import choose_recipe
 from convert.calibrate import (
     LEAST_COVERAGE,
+    NONE,
     TARGET_RISK,
     above_zero,
     calibrate,
@@ -173,6 +175,25 @@ def test_the_threshold_leaves_the_least_coverage():
     assert (named & (scores.max(axis=1) >= threshold)).sum() == 80 * LEAST_COVERAGE
 
 
+def test_strangers_count_as_mistakes():
+    """Four pictures of none of the classes, named, are more than 1 % mistakes beside 300 right ones, three are not."""
+    scores, truth = sure(np.append(np.linspace(0.5, 0.99, 300), [0.40, 0.41, 0.42, 0.6]), np.ones(304, bool))
+    truth[300:] = NONE
+    threshold = choose_threshold(scores, truth)
+    assert threshold == pytest.approx(0.405)
+    assert choose_threshold(scores[:300], truth[:300]) == 0.0
+
+    found = rejection(threshold, truth, scores.max(axis=1) >= threshold, truth == 0, [str(row) for row in range(304)])
+    assert (found.n, found.coverage, found.risk) == (300, 1.0, 0.0)
+    assert (found.unknown, found.unknown_rejected) == (4, 0.25)
+
+
+def test_what_a_model_rejects_as_trained_stays_rejected():
+    """The threshold does not fall below the one that is given, whatever that costs in coverage."""
+    scores, truth = sure(np.linspace(0.5, 0.99, 100), np.ones(100, bool))
+    assert choose_threshold(scores, truth, at_least=0.7) == 0.7
+
+
 def test_nothing_that_may_be_named_is_no_error():
     """Without a cell that may be named nothing is turned away for its score."""
     scores, truth = sure(np.linspace(0.5, 0.99, 9), np.ones(9, bool))
@@ -201,7 +222,7 @@ def test_intervals_are_by_photograph():
     covered, right = np.arange(60) > 20, np.arange(60) % 9 > 0
     groups = [str(number // 3) for number in range(60)]
 
-    found = rejection(0.7, covered, right, groups)
+    found = rejection(0.7, np.zeros(60, int), covered, right, groups)
 
     whole = accuracy_interval(covered, groups)
     part = accuracy_interval(~right[covered], [groups[row] for row in np.flatnonzero(covered)])
@@ -209,7 +230,8 @@ def test_intervals_are_by_photograph():
     assert found.coverage_interval == (whole.low, whole.high)
     assert found.risk_interval == (part.low, part.high)
     assert found.n_groups == 20
-    assert rejection(1.0, np.zeros(3, bool), right[:3]).risk is None
+    assert (found.unknown, found.unknown_rejected) == (0, None)
+    assert rejection(1.0, np.zeros(3, int), np.zeros(3, bool), right[:3], groups[:3]).risk is None
 
 
 def test_halves_keep_photographs_whole():
@@ -352,6 +374,36 @@ def test_a_picture_without_a_cell_is_not_covered(colours, drawn_cells):
     assert found["rejection"]["coverage"] <= 20 / 24
 
 
+def test_a_background_is_an_output_and_no_label(calibrated, tmp_path):
+    """With one output more, other pictures count for the threshold, not for calibration, and parity still holds."""
+    run, _ = calibrated
+    folder = RunFolder(shutil.copytree(run.path, tmp_path / "wider", ignore=shutil.ignore_patterns("*.tflite")))
+    net = open_keras(run.model).net
+    wider = keras.Sequential([*net.layers[:-1], keras.layers.Dense(5, activation="softmax", name="wider")])
+    wider.build((None, 32, 32, 3))
+    kernel, bias = net.layers[-1].get_weights()
+    wider.layers[-1].set_weights([np.column_stack([kernel, np.zeros(4)]), np.append(bias, 8.0)])
+    wider.save(folder.model)
+    save_spec(folder.spec, load_spec(run.spec).with_(background=True, reject_threshold=0.5))
+    others = []
+    for number in range(8):  # six that say nothing, two that look like a class
+        path = tmp_path / f"{number}.png"
+        Image.fromarray(np.full((32, 32, 3), (200, 200, 60) if number > 5 else 128, np.uint8)).save(path)
+        others.append(Member(Picture(path, path.name, "PLATELET", path.name), HELD_BACK, "", ""))
+    save_split(folder.unknown, others)
+
+    convert(folder)
+
+    spec = Classifier.open(folder.path / Target.INT8.file_name).spec
+    found, other = spec.figures["calibration"], spec.figures["rejection"]
+    assert spec.temperature > 1.5
+    assert spec.reject_threshold >= 0.5
+    assert (found["n"], other["n"], other["unknown"], other["unknown_rejected"]) == (200, 200, 8, 0.75)
+    proof = prove(folder.model, [], None, limits=Limits(), report=SILENT)
+    assert proof.passed
+    assert max(one.max_abs_diff for one in proof.candidates) < 0.06
+
+
 @pytest.mark.parametrize(
     ("held", "targets", "said"),
     [
@@ -377,9 +429,13 @@ def test_the_commands_tell_of_it(bce_here, own_colours):
     converted = bce_here("convert", "--force")
     assert converted.returncode == 0, converted.stderr
     assert "calibrated on 200 pictures (held back; reported on each half" in converted.stderr
-    of_file = {line[:16].strip(): line[17:] for line in bce_here("info", "runs/latest").stdout.splitlines()}
-    assert "in 15 bins (before: " in of_file["calibration"]
-    assert of_file["calibration"].endswith("held back; reported on each half of the photographs as fitted on the other")
-    assert of_file["not named"].startswith("below 0.")
-    assert "risk 0.0 % (0.0 % to " in of_file["not named"]
-    assert "not named" not in bce_here("info", "runs/latest/model.keras").stdout
+    of_file = bce_here("info", "runs/latest").stdout.splitlines()
+    how = "held back; reported on each half of the photographs as fitted on the other"
+    calibration, rejected = (of_file[of_file.index(title) + 1] for title in ("Calibration", "Rejection"))
+    assert calibration.startswith("expected calibration error 0.0")
+    assert "fitted on the int8 file, n = 200" in calibration
+    assert rejected.startswith("top score below 0.")
+    assert "mistakes among what is named 0.0 %, n = 200" in rejected
+    assert calibration.endswith(how)
+    assert rejected.endswith(how)
+    assert "Rejection" not in bce_here("info", "runs/latest/model.keras").stdout

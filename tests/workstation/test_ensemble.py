@@ -12,14 +12,24 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
-from bloodcell_edge.data import LABELS
+from bloodcell_edge.data import LABELS, Picture
 from bloodcell_edge.errors import DataError, MissingFile, OutputExists
 from bloodcell_edge.files import write_json
 from bloodcell_edge.reporting import SILENT
 from bloodcell_edge.runs import RunFolder
 from bloodcell_edge.spec import load_spec, save_spec
-from bloodcell_edge.training.dataset import HELD_BACK, TRAIN, VALIDATION, load_split, prepare_pictures, save_split
+from bloodcell_edge.training.dataset import (
+    HELD_BACK,
+    TRAIN,
+    VALIDATION,
+    Member,
+    load_split,
+    prepare_pictures,
+    save_split,
+    split_pictures,
+)
 from bloodcell_edge.training.distill import HINTON, Distillation, Teacher
 from bloodcell_edge.training.ensemble import (
     distill,
@@ -281,19 +291,25 @@ def test_a_student_is_a_run_like_any_other(own_pair, tmp_path):
     """
     for run in own_pair:
         change_answers(run, sureness=0.01, bias=(0, 0, 0, 3))
+    unknown = [Picture(path, path.name, "PLATELET", path.name) for path in draw_platelets(tmp_path / "others")]
+    sides = split_pictures(unknown, RECIPE)
+    save_split(own_pair[0].unknown, [Member(one, side, "", "") for one, side in zip(unknown, sides, strict=True)])
     ensemble, run, how = open_ensemble(paths(own_pair)), RunFolder(tmp_path / "student"), Distillation(hard=0.0)
+    recipe = replace(RECIPE, background=True, seed=5)
     with pytest.raises(KeyboardInterrupt):
-        distill(ensemble, RECIPE, run, how=how, report=Notes(stop_after=2))
+        distill(ensemble, recipe, run, how=how, report=Notes(stop_after=2))
     with pytest.raises(OutputExists, match="another recipe, data or teachers"):
-        distill(ensemble, RECIPE, run, report=SILENT)
+        distill(ensemble, recipe, run, report=SILENT)
 
-    spec = distill(ensemble, RECIPE, run, how=how, report=SILENT)
+    spec = distill(ensemble, recipe, run, how=how, report=SILENT)
 
     with pytest.raises(OutputExists, match="holds a finished run"):
-        distill(ensemble, RECIPE, run, how=how, report=SILENT)
+        distill(ensemble, recipe, run, how=how, report=SILENT)
     assert spec == load_spec(run.spec)
     assert (spec.training["recipe"], spec.figures["n"]) == ("quick-distilled", 200)
     assert {row.sha256 for row in held_back(run)} == {row.sha256 for row in held_back(own_pair[0])}
+    assert spec.background
+    assert [row.split for row in load_split(run.unknown)] == sides  # its own seed is another
     taught = spec.training["teacher"]
     assert [one["run"] for one in taught["members"]] == [str(one.path) for one in own_pair]
     assert (taught["temperature"], taught["hard"]) == (HINTON.temperature, 0.0)
@@ -301,6 +317,15 @@ def test_a_student_is_a_run_like_any_other(own_pair, tmp_path):
     student = open_keras(run.model)
     shown = prepare_pictures([row.picture for row in ensemble.training], spec.shown_as)
     assert (student.scores(shown.pixels).argmax(axis=1) == LABELS.index("NEUTROPHIL")).all()
+
+
+def draw_platelets(folder):
+    """Eight grey pictures with noise."""
+    folder.mkdir()
+    for number in range(8):
+        pixels = np.random.default_rng(number).integers(90, 160, (32, 32, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    return sorted(folder.iterdir())
 
 
 def test_the_command(bce_here, own_pair, tmp_path):
