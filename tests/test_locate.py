@@ -227,6 +227,24 @@ def test_cells_of_another_microscope_are_found(label):
     assert (len(files), hits >= 29) == (30, True)
 
 
+@needs_shared
+@pytest.mark.parametrize("label", LABELS)
+def test_a_tight_picture_has_no_false_ruler(label):
+    """In the middle 190 pixels of 30 PBC pictures at most 6 rulers are below 45 pixels (true: 73), all cells found."""
+    files = sorted((SHARED / "pbc" / label).iterdir())[::30]
+    located = [locate(read_image(file)[85:275, 85:275].copy()) for file in files]
+    assert sum(result.red_cell_px is not None and result.red_cell_px < 45 for result in located) <= 6
+    assert all(
+        any(
+            cell.width * cell.height > 70 * 70
+            and cell.x < 95 < cell.x + cell.width
+            and cell.y < 95 < cell.y + cell.height
+            for cell in result.cells
+        )
+        for result in located
+    )
+
+
 def test_black_corners_are_no_stain():
     """A field seen through a round stop, or turned on black, has the same cells, ruler and cuts as the field itself."""
     same = 0
