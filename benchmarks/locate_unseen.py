@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,21 +133,21 @@ SQUARES = (1.1, 1.3, 1.6, 2.2)
 SIDES = (64, 120, 300, 575)
 
 
-def variants(found: dict[str, list[Known]]) -> Iterator[tuple[str, list[Known]]]:
+def variants(found: dict[str, list[Known]]) -> Iterator[tuple[str, Iterator[Known]]]:
     """Each square as it is and at each size, each look of some squares, and fields of another camera."""
     cells = [*found["pbc"], *found["photos"]]
     for times in SQUARES:
-        yield f"{times}", [squared(one, times) for one in cells]
+        yield f"{times}", (squared(one, times) for one in cells)
     for times in SQUARES[:3]:
         for side in SIDES:
-            yield f"{times}, {side} px", [squared(one, times, side) for one in cells]
+            yield f"{times}, {side} px", (squared(one, times, side) for one in cells)
     for times in SQUARES:
         for name, look in [*LOOKS.items()][1:]:
-            yield f"{times}, {name}", [changed(squared(one, times), look) for one in cells]
+            yield f"{times}, {name}", (changed(squared(one, times), look) for one in cells)
     for name, look in LOOKS.items():
-        yield f"PBC, {name}", [changed(one, look) for one in found["pbc"]]
+        yield f"PBC, {name}", (changed(one, look) for one in found["pbc"])
     for name in ("as it is", "brown field"):
-        yield f"720 x 576, {name}", [changed(scaled(one, (576, 720)), LOOKS[name]) for one in found["photos"]]
+        yield f"720 x 576, {name}", (changed(scaled(one, (576, 720)), LOOKS[name]) for one in found["photos"])
 
 
 def changed(one: Known, look: Change) -> Known:
@@ -155,10 +155,11 @@ def changed(one: Known, look: Change) -> Known:
     return Known(look(one.image), one.box, one.side)
 
 
-def score(cells: Sequence[Known]) -> dict[str, float]:
+def score(cells: Iterable[Known]) -> dict[str, float]:
     """What is reported of one variant."""
-    overlaps, ratios, marked, rulers = [], [], 0, 0
+    overlaps, ratios, n, marked, rulers = [], [], 0, 0, 0
     for one in cells:
+        n += 1
         located = locate(one.image)
         rulers += located.red_cell_px is not None
         shown = VIEW.show_prominent(one.image, located)
@@ -167,7 +168,7 @@ def score(cells: Sequence[Known]) -> dict[str, float]:
             overlaps.append(iou(shown.box, one.box))
             ratios.append(window(box, one.image.shape, located.red_cell_px)[2] / one.side)
             marked += bool(shown.mark)
-    n, seen = len(cells), max(len(ratios), 1)
+    seen = max(len(ratios), 1)
     low, middle, high = np.percentile(ratios, (5, 50, 95)) if ratios else (np.nan,) * 3
     off = sum(not 1 / FAR <= ratio <= FAR for ratio in ratios)
     return {
