@@ -28,8 +28,8 @@ RIDGE = 1e-3
 must not be learnt by heart through some thousand features."""
 
 _BATCH = 64
-_STEPS = 50  # of Newton's method; it needs about ten
-_ENOUGH = 1e-8  # change of the loss
+_STEPS = 50  # of Newton's method; it needs about twenty
+_ENOUGH = 1e-8  # change of the loss, or of the weights
 
 
 def with_background(net: Any, known: Prepared, others: Prepared, recipe: Recipe) -> Any:
@@ -90,17 +90,22 @@ def fit_background(
     share = np.repeat([0.5 / len(inside), 0.5 / len(outside)], [len(inside), len(outside)])
     columns = np.column_stack([features, np.ones(len(features))])
     penalty = np.append(np.full(features.shape[1], RIDGE * _spread(features, share)), 0.0)
-    found, least = np.zeros(columns.shape[1]), np.inf
+
+    def loss(at: Floats) -> float:
+        logit = columns @ at - offset
+        return float(share @ (np.logaddexp(0.0, logit) - target * logit) + 0.5 * penalty @ at**2)
+
+    found = np.zeros(columns.shape[1])
     for _ in range(_STEPS):
-        logit = columns @ found - offset
-        loss = float(share @ (np.logaddexp(0.0, logit) - target * logit) + 0.5 * penalty @ found**2)
-        if least - loss < _ENOUGH and np.isfinite(least):
-            break
-        least = loss
-        chance = 1.0 / (1.0 + np.exp(-logit))
+        chance = 1.0 / (1.0 + np.exp(offset - columns @ found))
         slope = columns.T @ (share * (chance - target)) + penalty * found
         curve = (columns * (share * chance * (1.0 - chance))[:, None]).T @ columns + np.diag(penalty + 1e-12)
-        found = found - np.linalg.solve(curve, slope)
+        before, step = loss(found), np.linalg.solve(curve, slope)
+        while loss(found - step) > before and np.abs(step).max() > _ENOUGH:
+            step = step / 2  # where the loss is flat far away, a whole step goes too far
+        found = found - step
+        if before - loss(found) < _ENOUGH:
+            break
     return found[:-1], float(found[-1])
 
 
