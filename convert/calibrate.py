@@ -47,7 +47,7 @@ NONE = -1
 TARGET_RISK = 0.01
 """Share of mistakes among named cells that the threshold aims at."""
 
-LEAST_COVERAGE = 0.95
+LEAST_COVERAGE = 0.975
 """Share of the cells that may be named which must still be, whatever the risk. Pictures without a cell, and cells cut
 by the edge or touching, are not the threshold's doing: they count in the coverage that is reported, not in this."""
 

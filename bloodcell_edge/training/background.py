@@ -27,6 +27,10 @@ RIDGE = 1e-3
 """Penalty of the squared weights, against the mean of the features' variances: a few hundred pictures of other cells
 must not be learnt by heart through some thousand features."""
 
+PRIOR = 0.15
+"""Share of what a locator finds on a smear that is none of the classes, as the fit weighs its two sides: basophils and
+immature cells are few, and a half would take from the scores of every cell what rejects no more of the others."""
+
 _BATCH = 64
 _STEPS = 50  # of Newton's method; it needs about twenty
 _ENOUGH = 1e-8  # change of the loss, or of the weights
@@ -73,7 +77,7 @@ def _embeddings(part: Any, prepared: Prepared, recipe: Recipe) -> Floats:
 def fit_background(
     inside: Floats, inside_logits: Floats, outside: Floats, outside_logits: Floats
 ) -> tuple[Floats, float]:
-    """Weights and bias of the background's logit, by Newton's method; both sides count the same.
+    """Weights and bias of the background's logit, by Newton's method; the sides are weighed by `PRIOR`, however many.
 
     Args:
         inside: embeddings of pictures of the classes, shape (n, width).
@@ -87,7 +91,7 @@ def fit_background(
     features = np.concatenate([inside, outside])
     offset = _log_sum_exp(np.concatenate([inside_logits, outside_logits]))
     target = np.repeat([0.0, 1.0], [len(inside), len(outside)])
-    share = np.repeat([0.5 / len(inside), 0.5 / len(outside)], [len(inside), len(outside)])
+    share = np.repeat([(1 - PRIOR) / len(inside), PRIOR / len(outside)], [len(inside), len(outside)])
     columns = np.column_stack([features, np.ones(len(features))])
     penalty = np.append(np.full(features.shape[1], RIDGE * _spread(features, share)), 0.0)
 

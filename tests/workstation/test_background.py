@@ -16,7 +16,7 @@ from bloodcell_edge.modelfile import LABELS_FILE, read_model_file
 from bloodcell_edge.records import UNIDENTIFIED
 from bloodcell_edge.reporting import SILENT
 from bloodcell_edge.runs import DEVICE_FILE, RunFolder
-from bloodcell_edge.training.background import fit_background
+from bloodcell_edge.training.background import PRIOR, fit_background
 from bloodcell_edge.training.dataset import HELD_BACK, TRAIN, load_split
 from bloodcell_edge.training.fit import BACKGROUND_THRESHOLD, train
 from bloodcell_edge.training.kerasmodel import open_keras
@@ -41,7 +41,7 @@ def loss(weights, bias, inside, inside_logits, outside, outside_logits):
         return softmax(np.column_stack([z, x @ weights + bias]))[:, -1]
 
     none = -np.log(chance(outside, outside_logits)).mean()
-    return 0.5 * (none - np.log(1 - chance(inside, inside_logits)).mean())
+    return PRIOR * none - (1 - PRIOR) * np.log(1 - chance(inside, inside_logits)).mean()
 
 
 @pytest.fixture
@@ -63,6 +63,17 @@ def test_tells_others_from_the_classes(clouds):
         assert np.mean((background > 0.5) == expected) > 0.97
 
 
+def test_far_apart_is_fitted_too():
+    """Where a full step of Newton's method goes much too far, what is found still tells the two sides apart."""
+    rng = np.random.default_rng(4)
+    inside, outside = rng.normal(0, 1, (300, 40)), rng.normal(0, 1, (60, 40)) + 3 * np.eye(40)[0]
+    logits = [rng.normal(0, 1, (n, 2)) + [[8.0, 0.0]] for n in (300, 60)]
+    weights, bias = fit_background(inside, logits[0], outside, logits[1])
+    for x, z, background in ((inside, logits[0], False), (outside, logits[1], True)):
+        taken = softmax(np.column_stack([z, x @ weights + bias]))[:, -1]
+        assert np.mean((taken > 0.3) == background) > 0.9
+
+
 def test_is_the_optimum(clouds):
     """No small step from what is found makes the loss less by more than the penalty's share."""
     weights, bias = fit_background(*clouds)
@@ -73,8 +84,8 @@ def test_is_the_optimum(clouds):
         assert loss(weights * 0.5 + away[:3], bias + away[3], *clouds) > least
 
 
-def test_both_sides_count_the_same(clouds):
-    """The same few others ten times over change nothing: shares count, not numbers."""
+def test_numbers_do_not_count(clouds):
+    """The same few others ten times over change nothing: the sides are weighed by what is usual."""
     inside, inside_logits, outside, outside_logits = clouds
     once = fit_background(*clouds)
     often = fit_background(inside, inside_logits, np.tile(outside, (10, 1)), np.tile(outside_logits, (10, 1)))
