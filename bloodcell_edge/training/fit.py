@@ -109,6 +109,7 @@ def train(
     *,
     drawn: bool = False,
     teacher: Teacher | None = None,
+    brief: bool = False,
     report: Reporter,
 ) -> ModelSpec:
     """Train a model and fill a run folder; an interrupted run of the same recipe and data goes on.
@@ -119,6 +120,7 @@ def train(
         run: the folder to fill.
         drawn: the pictures are drawn, so that every figure must say so.
         teacher: what to learn from beside the labels.
+        brief: draw no plots and remember no photographs: for a run that is judged and removed.
         report: told how far it is.
 
     Returns:
@@ -142,7 +144,8 @@ def train(
     for number, stage in enumerate(_stages(state)):
         run_stage(number, stage, model, checkpoint, history=run.history, report=report)
     save_history(run.history, checkpoint.history)
-    spec = _finish(state, checkpoint.history, drawn=drawn, seconds=earlier + time.perf_counter() - start)
+    seconds = earlier + time.perf_counter() - start
+    spec = _finish(state, checkpoint.history, drawn=drawn, brief=brief, seconds=seconds)
     shutil.rmtree(run.state, ignore_errors=True)
     return spec
 
@@ -400,7 +403,7 @@ def _bare_spec(state: _Run) -> ModelSpec:
     return ModelSpec(name, state.labels, view.name, view.size, "keras", IMAGE_VERSION, view.crop_um, view.light)
 
 
-def _finish(state: _Run, history: list[dict[str, Any]], *, drawn: bool, seconds: float) -> ModelSpec:
+def _finish(state: _Run, history: list[dict[str, Any]], *, drawn: bool, brief: bool, seconds: float) -> ModelSpec:
     """Figures on the held-back pictures, plots, spec and the model itself; metrics.json last: it says "done"."""
     run = state.folder
     held_back = np.flatnonzero([row.split == HELD_BACK for row in state.rows])  # also those without a cell
@@ -412,10 +415,11 @@ def _finish(state: _Run, history: list[dict[str, Any]], *, drawn: bool, seconds:
     trained = [row for row, member in enumerate(state.rows) if member.split != HELD_BACK]  # or looked at in vain
     spec = _spec(state, trained, found.as_json(), drawn=drawn)
     save_spec(run.spec, spec)
-    save_photographs(run.index, [state.rows[row].picture for row in trained], state.report)
-    with_cell = np.flatnonzero(shown.found)
-    asked = [pictures[row] for row in with_cell]
-    save_plots(run.plots, history=history, evaluation=found, pictures=asked, scores=scores[with_cell])
+    if not brief:
+        save_photographs(run.index, [state.rows[row].picture for row in trained], state.report)
+        with_cell = np.flatnonzero(shown.found)
+        asked = [pictures[row] for row in with_cell]
+        save_plots(run.plots, history=history, evaluation=found, pictures=asked, scores=scores[with_cell])
     write_json(run.metrics, _metrics(state, history, {"model": str(run.model), **found.as_json()}, seconds))
     return spec
 
