@@ -78,7 +78,7 @@ class Rung:
         return replace(recipe, head_epochs=head, fine_tune_epochs=tune, held_back=WATCHED)
 
 
-RUNGS = (Rung(1, 1000), Rung(2, 600, head_epochs=4, fine_tune_epochs=2), Rung(3, 1500))
+RUNGS = (Rung(1, 1000), Rung(2, 600, head_epochs=4, fine_tune_epochs=6), Rung(3, 1500))
 """Sized so that an hour on two cores judges 30, 10 and 3 candidates."""
 
 

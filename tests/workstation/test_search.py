@@ -383,7 +383,7 @@ def by_architecture(recipe, labels):
 
 def run(labs, weights, folder, *, trials=3, report=SILENT, measure=by_architecture, **changes):
     """A search as small as they come."""
-    brief = {"head_epochs": 2, "fine_tune_epochs": 3, **changes}
+    brief = {"head_epochs": 2, "fine_tune_epochs": 2, **changes}
     recipe = replace(RECIPE, weights=str(weights), **brief)
     dataset = load_all(labs, subset="train")
     return search(labs, dataset, recipe, SPACE, folder, measure=measure, trials=trials, report=report)
