@@ -541,7 +541,7 @@ from test_search import by_architecture, run
 labs, weights, folder = [Path(sys.argv[2]), Path(sys.argv[3])], sys.argv[4], Path(sys.argv[5])
 
 def measure(recipe, labels):  # the first result waits until both processes hold a candidate
-    met, until = folder / "met", time.monotonic() + 120
+    met, until = folder / "met", time.monotonic() + 300
     while not met.exists() and len(list((folder / "claims").iterdir())) < 2:
         assert time.monotonic() < until
         time.sleep(0.05)
@@ -557,7 +557,7 @@ def test_two_processes_share_a_search(study, labs, weights, tmp_path):
     """Both judge, none judges what the other does, both end, and what they find is what one process finds alone."""
     command = [sys.executable, "-c", TOGETHER, str(Path(__file__).parent), *map(str, labs), str(weights), str(tmp_path)]
     both = [subprocess.Popen(command, stderr=subprocess.PIPE, encoding="utf-8") for _ in range(2)]
-    said = [process.communicate(timeout=300)[1] for process in both]
+    said = [process.communicate(timeout=600)[1] for process in both]
 
     assert [process.returncode for process in both] == [0, 0], "\n\n".join(said)
     judged = [re.findall(r"rung (\d), candidate (\d+): balanced", text) for text in said]
