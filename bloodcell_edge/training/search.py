@@ -281,7 +281,9 @@ class _Worker:
                     continue
                 if job is None:
                     return True
-                failures = 0 if self._do(job) else failures + 1
+                with job.lock:  # free for others however it ends
+                    judged = self._do(job)
+                failures = 0 if judged else failures + 1
             except _TimeIsUp:
                 return False
             if failures == _MOST_FAILED:

@@ -227,8 +227,8 @@ class Ladder:
 
     def let_go(self, job: Job) -> None:
         """Leave a trial to the next process, without blaming it."""
-        job.trial.set_user_attr("let go", True)
-        job.lock.close()
+        with job.lock:
+            job.trial.set_user_attr("let go", True)
 
     def tell(self, job: Job, values: tuple[float, float, int] | None, **notes: Any) -> None:
         """Write a result down; None where the candidate could not be judged."""
