@@ -115,6 +115,7 @@ def train(
     *,
     drawn: bool = False,
     teacher: Teacher | None = None,
+    brief: bool = False,
     report: Reporter,
 ) -> ModelSpec:
     """Train a model and fill a run folder; an interrupted run of the same recipe and data goes on.
@@ -125,6 +126,7 @@ def train(
         run: the folder to fill.
         drawn: the pictures are drawn, so that every figure must say so.
         teacher: what to learn from beside the labels.
+        brief: draw no plots and remember no photographs: for a run that is judged and removed.
         report: told how far it is.
 
     Returns:
@@ -150,7 +152,8 @@ def train(
     save_history(run.history, checkpoint.history)
     others = _learn_background(state, dataset.unknown) if recipe.background else None
     seconds = earlier + time.perf_counter() - start
-    spec = _finish(state if others is None else others.state, checkpoint.history, others, drawn=drawn, seconds=seconds)
+    done = state if others is None else others.state
+    spec = _finish(done, checkpoint.history, others, drawn=drawn, brief=brief, seconds=seconds)
     shutil.rmtree(run.state, ignore_errors=True)
     return spec
 
@@ -458,7 +461,7 @@ def _learn_background(state: _Run, unknown: Sequence[Picture]) -> _Others | None
 
 
 def _finish(
-    state: _Run, history: list[dict[str, Any]], others: _Others | None, *, drawn: bool, seconds: float
+    state: _Run, history: list[dict[str, Any]], others: _Others | None, *, drawn: bool, brief: bool, seconds: float
 ) -> ModelSpec:
     """Figures on the held-back pictures, plots, spec and the model itself; metrics.json last: it says "done"."""
     run = state.folder
@@ -475,10 +478,11 @@ def _finish(
     spec = _spec(state, [state.rows[row].picture for row in trained], found.as_json(), drawn=drawn)
     spec = spec.with_(seen=collect([(row.sha256, hashes) for row, hashes in learnt_from]).as_json())
     save_spec(run.spec, spec)
-    save_photographs(run.index, [row.picture for row, _ in learnt_from], state.report)
-    with_cell = np.flatnonzero(shown.found)
-    asked = [pictures[row] for row in with_cell]
-    save_plots(run.plots, history=history, evaluation=found, pictures=asked, scores=scores[with_cell])
+    if not brief:
+        save_photographs(run.index, [row.picture for row, _ in learnt_from], state.report)
+        with_cell = np.flatnonzero(shown.found)
+        asked = [pictures[row] for row in with_cell]
+        save_plots(run.plots, history=history, evaluation=found, pictures=asked, scores=scores[with_cell])
     heldback = {"model": str(run.model), **found.as_json()}
     if others is not None:
         heldback["unknown"] = others.figures()
