@@ -67,7 +67,7 @@ def test_far_apart_is_fitted_too():
     """Where a full step of Newton's method goes much too far, what is found still tells the two sides apart."""
     rng = np.random.default_rng(4)
     inside, outside = rng.normal(0, 1, (300, 40)), rng.normal(0, 1, (60, 40)) + 3 * np.eye(40)[0]
-    logits = [rng.normal(0, 1, (n, 2)) + [[8.0, 0.0]] for n in (300, 60)]
+    logits = [rng.normal((8.0, 0.0), 1, (n, 2)) for n in (300, 60)]
     weights, bias = fit_background(inside, logits[0], outside, logits[1])
     for x, z, background in ((inside, logits[0], False), (outside, logits[1], True)):
         taken = softmax(np.column_stack([z, x @ weights + bias]))[:, -1]
