@@ -27,7 +27,7 @@ RIDGE = 1e-3
 """Penalty of the squared weights, against the mean of the features' variances: a few hundred pictures of other cells
 must not be learnt by heart through some thousand features."""
 
-PRIOR = 0.12
+PRIOR = 0.1
 """Share of what a locator finds on a smear that is none of the classes, as the fit weighs its two sides: basophils and
 immature cells are few, and a half would take from the scores of every cell what rejects no more of the others."""
 
