@@ -76,6 +76,7 @@ def _sources(sources: Sequence[Mapping[str, Any]]) -> Iterator[Section]:
         (one["name"], one["licence"], label.lower(), _counted(trained), _counted(held_back))
         for one in sources
         for label, (trained, held_back) in one["counts"].items()
+        if trained[0] or held_back[0]
     ]
     lines = tuple(one["citation"] for one in sources if one.get("citation"))
     yield Section("Data, in pictures (of so many photographs)", lines, head, tuple(rows))

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .recipes import Recipe
 
 TRAIN, VALIDATION, HELD_BACK = "train", "validation", "heldback"
+_FEWEST_OF_SOURCE = 5  # photographs of a class, of which a fifth can be taken
 _COLUMNS = ("file", "label", "group", "split", "leaky_split", "sha256", "um_per_px", "note", "source", "path")
 
 
@@ -195,7 +196,7 @@ def split_pictures(pictures: Sequence[Picture], recipe: Recipe) -> list[str]:
     Raises:
         DataError: a class has too few photographs to be on every side.
     """
-    labels, groups = [picture.label or "" for picture in pictures], group_names(pictures)
+    labels, groups = _strata(pictures), group_names(pictures)
     if recipe.validation:
         why = "to train on one, stop by one and hold one back"
         _refuse_few(_groups_by_label(labels, groups), needed=3, why=why)
@@ -207,6 +208,14 @@ def split_pictures(pictures: Sequence[Picture], recipe: Recipe) -> list[str]:
         inner = take_out(*of_rest, recipe.validation, seed=recipe.seed_of_split + 1)
         sides[rest[inner]] = VALIDATION
     return [str(side) for side in sides]
+
+
+def _strata(pictures: Sequence[Picture]) -> list[str]:
+    """What the same share is taken of: each class of each source, where a source has photographs enough of it."""
+    groups = list(zip([p.label for p in pictures], [p.source for p in pictures], group_names(pictures), strict=True))
+    photographs = Counter((label, source) for label, source, _ in set(groups))
+    large = {(label, source) for (label, source), count in photographs.items() if source and count >= _FEWEST_OF_SOURCE}
+    return [f"{label} of {source}" if (label, source) in large else label or "" for label, source, _ in groups]
 
 
 def leaky_split(pictures: Sequence[Picture], share: float = 0.2) -> list[str]:

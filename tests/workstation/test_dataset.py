@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from bloodcell_edge.data import Picture
+from bloodcell_edge.data import LABELS, Picture
 from bloodcell_edge.errors import DataError, MissingFile, NoPictures
 from bloodcell_edge.files import sha256_file
 from bloodcell_edge.image import prepare, read_image
@@ -324,3 +324,21 @@ def test_pipeline_gives_the_batches_of_direct_calls_in_order():
             assert np.array_equal(pixels, expected[0])
             assert np.array_equal(targets, expected[1])
         assert step == 29
+
+
+def test_each_source_gives_its_share():
+    """Of two sources the smaller gives a fifth of each class too, not what chance makes of a common draw."""
+    sizes = {"": 400, "small": 15}
+    pictures = [
+        Picture(Path(f"{source}{label}{n}.png"), f"{source}{label}{n}.png", label, f"{source}{label}{n}", source=source)
+        for source, size in sizes.items()
+        for label in LABELS
+        for n in range(size)
+    ]
+    sides = split_pictures(pictures, FIELD)
+    for source, size in sizes.items():
+        for label in LABELS:
+            own = [
+                side for one, side in zip(pictures, sides, strict=True) if (one.source, one.label) == (source, label)
+            ]
+            assert own.count(HELD_BACK) == size // 5
