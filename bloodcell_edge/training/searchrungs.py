@@ -69,16 +69,18 @@ class Rung:
     fine_tune_epochs: int | None = None
 
     def shortened(self, recipe: Recipe) -> Recipe:
-        """The recipe with no more epochs than this rung gives it."""
+        """The recipe with no more epochs, and no larger ones, than this rung gives it; without a background."""
         head, tune = recipe.head_epochs, recipe.fine_tune_epochs
         if self.head_epochs is not None:
             head = min(head, self.head_epochs)
         if self.fine_tune_epochs is not None:
             tune = min(tune, self.fine_tune_epochs)
-        return replace(recipe, head_epochs=head, fine_tune_epochs=tune, held_back=WATCHED)
+        draws = None if recipe.draws is None else min(recipe.draws, self.pictures)
+        short = replace(recipe, head_epochs=head, fine_tune_epochs=tune, draws=draws, held_back=WATCHED)
+        return replace(short, background=False)
 
 
-RUNGS = (Rung(1, 1000), Rung(2, 600, head_epochs=4, fine_tune_epochs=6), Rung(3, 1500))
+RUNGS = (Rung(1, 1000), Rung(2, 600, head_epochs=4, fine_tune_epochs=6), Rung(3, 1500, fine_tune_epochs=8))
 """Sized so that an hour on two cores judges 30, 10 and 3 candidates."""
 
 
