@@ -77,8 +77,8 @@ def left_out(recipe: Recipe, run: RunFolder, seen: Path, unseen: Path) -> Iterat
     for labels, dataset in (("all", tested), ("without notes", without_notes(tested))):
         found = evaluate_files(model, dataset).evaluation.as_json()
         kept = ("n", "n_groups", "balanced_accuracy", "accuracy", "accuracy_interval", "no_cell", "confusion")
-        directions = {"trained_on": seen.name, "tested_on": unseen.name, "labels": labels}
-        yield {**directions, **{key: found[key] for key in kept}}
+        how = {"epochs": recipe.fine_tune_epochs, "trained_on": seen.name, "tested_on": unseen.name, "labels": labels}
+        yield {**how, **{key: found[key] for key in kept}}
 
 
 if __name__ == "__main__":

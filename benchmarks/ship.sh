@@ -15,7 +15,7 @@ train() { [ -f "runs/$1/metrics.json" ] || "$bin/bce" train "$photos" "$pbc" --n
 prove() { [ -f "runs/$1/parity.json" ] || { "$bin/bce" convert "runs/$1" --force && "$bin/bce" parity "runs/$1"; }; }
 
 left_out="$bin/python benchmarks/leave_one_source_out.py $photos $pbc --weights $imagenet"
-$left_out --out runs/left-out > $evidence/left-out.jsonl
+$left_out --out runs/left-out --epochs 8 > $evidence/left-out.jsonl
 $left_out --out runs/built-up --ingredients --epochs 3 > $evidence/built-up.jsonl
 
 train shipped --recipe blood --weights "$imagenet"

@@ -119,10 +119,11 @@ def _held_back(spec: ModelSpec) -> Iterator[Section]:
 def _elsewhere(rows: Sequence[Mapping[str, Any]]) -> Iterator[Section]:
     if not rows:
         return
-    head = ("trained on", "tested on", "labels", "n", "balanced accuracy", "accuracy", "95 % interval")
+    head = ("trained on", "epochs", "tested on", "labels", "n", "balanced accuracy", "accuracy", "95 % interval")
     table = tuple(
         (
             one["trained_on"],
+            str(one["epochs"]),
             one["tested_on"],
             one["labels"],
             str(one["n"]),

@@ -21,7 +21,7 @@ import numpy as np
 
 from bloodcell_edge.card import as_markdown, sections
 from bloodcell_edge.classifier import Classifier
-from bloodcell_edge.data import Picture, read_rows, read_with
+from bloodcell_edge.data import LABELS, Picture, read_rows, read_with
 from bloodcell_edge.errors import DataError
 from bloodcell_edge.evaluation import figures
 from bloodcell_edge.files import write_bytes, write_text
@@ -79,9 +79,6 @@ _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 FAILURES = (
-    "A monocyte of another microscope is called lymphocyte more often than any other mistake is made: the BCCD "
-    "photographs show only 16 monocytes.",
-    "Neutrophils whose granules look red, by stain or white balance, are called eosinophil.",
     "Band forms are neutrophils; blasts, reactive lymphocytes and smudge cells were never shown, and can be named.",
     "Cells cut by the picture's edge or touching another are UNIDENTIFIED whatever they are.",
     "`bce evaluate DATA --plots DIR` draws the worst mistakes on your own labelled pictures.",
@@ -259,7 +256,7 @@ _HEAD = """# The shipped models
 **Research use only, not for diagnosis.** They name a white blood cell on a Romanowsky-stained smear, seen through an
 oil immersion lens: eosinophil, lymphocyte, monocyte, neutrophil, or UNIDENTIFIED. Every figure below stands in the
 file that it is about (`bce info`) and was measured on it, on photographs that it was not trained on; the table of the
-int8 file can be worked out again from `predictions.csv`. How they were made: `benchmarks/README.md`.
+int8 file can be worked out again from `predictions.csv`. `make ship` makes them again.
 
 | file | what it is for |
 | --- | --- |
@@ -278,7 +275,7 @@ The weights were trained on two sets of photographs, and carry these terms with 
 
 def elsewhere(answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Rows of `benchmarks/leave_one_source_out.py`, by the names of the card."""
-    kept = ("labels", "n", "balanced_accuracy", "accuracy", "accuracy_interval")
+    kept = ("epochs", "labels", "n", "balanced_accuracy", "accuracy", "accuracy_interval")
     return [
         {
             "trained_on": _NAMES[one["trained_on"]],
@@ -288,6 +285,22 @@ def elsewhere(answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         for one in answers
         if one["labels"] == "all" or one["tested_on"] == SOURCES[0].folder  # only those are noted
     ]
+
+
+def worst_mistakes(answers: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The commonest mistake of each direction, in a sentence, where no label is noted."""
+    found = []
+    for one in answers:
+        if one["labels"] == "without notes":
+            confusion = np.array(one["confusion"])[:, : len(LABELS)]
+            np.fill_diagonal(confusion, 0)
+            true, said = np.unravel_index(confusion.argmax(), confusion.shape)
+            found.append(
+                f"Trained on {_NAMES[one['trained_on']]} alone, {confusion[true, said]} of "
+                f"{sum(one['confusion'][true])} {LABELS[true].lower()}s of {_NAMES[one['tested_on']]} are called "
+                f"{LABELS[said].lower()}."
+            )
+    return found
 
 
 def ingredients(answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -349,6 +362,7 @@ def main(
     beyond: dict[str, Any] = {}
     if left_out:
         beyond["elsewhere"] = elsewhere(_lines(left_out))
+        beyond["failures"] = worst_mistakes(_lines(left_out))
     if built_up:
         beyond["ingredients"] = ingredients(_lines(built_up))
     if ood is not None:
@@ -381,7 +395,7 @@ def _ship(
             "sources": counts((*rows, *others), (*labels, *unknown)),
             **beyond,
             "latency": [row for one in times if one["file"] == shipped for row in one["rows"]],
-            "failures": FAILURES,
+            "failures": (*beyond.get("failures", ()), *FAILURES),
             "label_issues": LABEL_ISSUES,
         }
         write_bytes(out / shipped, sealed(run.path / made, predictions, card))

@@ -22,6 +22,7 @@ from convert.ship import (
     readme,
     source_of,
     unseen_unknown,
+    worst_mistakes,
 )
 
 
@@ -76,7 +77,7 @@ def test_a_picture_of_unknown_licence_is_not_shipped(tmp_path):
 def answer(seen, unseen, labels, balanced, what="all of it", seed=0):
     """A line of the leave-one-source-out benchmark."""
     return {
-        "what": what, "seed": seed, "trained_on": seen, "tested_on": unseen, "labels": labels, "n": 10,
+        "what": what, "seed": seed, "epochs": 8, "trained_on": seen, "tested_on": unseen, "labels": labels, "n": 10,
         "balanced_accuracy": balanced, "accuracy": balanced, "accuracy_interval": [0.1, 0.9],
     }  # fmt: skip
 
@@ -126,3 +127,10 @@ def test_only_the_unseen_class_counts_and_only_valid_times():
     (found,) = latency({"machine": {"cpu": "made"}, "results": results})
     assert found["file"] == "a.tflite"
     assert found["rows"] == [{"machine": "made", "threads": 1, "invoke_ms": 1.0, "end_to_end_ms": 2.0}]
+
+
+def test_the_commonest_mistake_is_told_of_each_direction():
+    """In a sentence with both numbers, of the pictures whose label nobody doubts."""
+    confusion = [[9, 1, 0, 0, 0], [0, 10, 0, 0, 0], [5, 0, 4, 0, 1], [0, 0, 2, 8, 0]]
+    lines = [{**answer("photos", "pbc", labels, 0.5), "confusion": confusion} for labels in ("all", "without notes")]
+    assert worst_mistakes(lines) == ["Trained on BCCD alone, 5 of 10 monocytes of Barcelona are called eosinophil."]
