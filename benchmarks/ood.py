@@ -131,8 +131,6 @@ def main():
 
     run = RunFolder(arguments.run)
     model = open_keras(run.model)
-    if model.spec.background:
-        parser.error(f"{run.path}: it has learnt of other classes, so none is unseen; train one without them")
     labels, view = model.spec.labels, model.spec.shown_as
     root = arguments.data.resolve()
     rows = [
