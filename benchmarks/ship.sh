@@ -9,6 +9,7 @@ photos=../shared/data/photos
 pbc=../shared/data/pbc
 imagenet=../shared/weights/mobilenet_v2_1.0_imagenet_notop.weights.h5
 evidence=benchmarks/evidence
+commit=$(git rev-parse --short=12 HEAD)
 mkdir -p $evidence
 
 train() { [ -f "runs/$1/metrics.json" ] || "$bin/bce" train "$photos" "$pbc" --name "$@"; }
@@ -21,11 +22,11 @@ $left_out --out runs/built-up --ingredients --epochs 3 > $evidence/built-up.json
 train shipped --recipe blood --weights "$imagenet"
 prove shipped
 $bin/python benchmarks/ood.py runs/shipped "$pbc" --json > $evidence/ood.json
-$bin/python -m convert.ship runs/shipped # the small variant starts from its backbone
+$bin/python -m convert.ship runs/shipped --commit "$commit" # the small variant starts from its backbone
 
 train shipped-small --recipe-file benchmarks/small.json
 prove shipped-small
-known=(--left-out $evidence/left-out.jsonl --built-up $evidence/built-up.jsonl --ood $evidence/ood.json)
+known=(--commit "$commit" --left-out $evidence/left-out.jsonl --built-up $evidence/built-up.jsonl --ood $evidence/ood.json)
 $bin/python -m convert.ship runs/shipped --small runs/shipped-small "${known[@]}"
 $bin/bce benchmark bloodcell_edge/models/*.tflite --data "$photos" --json > $evidence/timed.json
 $bin/python -m convert.ship runs/shipped --small runs/shipped-small "${known[@]}" --timed $evidence/timed.json

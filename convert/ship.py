@@ -213,14 +213,14 @@ def _count(rows: Sequence[Member], source: Source, label: str, side: str) -> tup
     return len(own), len({row.picture.group for row in own})
 
 
-def sealed(file: Path, predictions: Predictions, card: Mapping[str, Any]) -> bytes:
-    """A converted file with the figures of its own answers, and its card."""
+def sealed(file: Path, name: str, predictions: Predictions, card: Mapping[str, Any]) -> bytes:
+    """A converted file under a name, with the figures of its own answers, and its card."""
     model = read_model_file(file)
     spec = model.spec
     kept = {key: spec.figures[key] for key in ("calibration", "rejection") if key in spec.figures}
     own = {**predictions.figures(spec), "by_source": predictions.by_source(spec), "target": spec.target, **kept}
     attribution = tuple(source.citation for source in SOURCES)
-    return pack(model.flatbuffer, spec.with_(figures=own, card=card, attribution=attribution))
+    return pack(model.flatbuffer, spec.with_(name=name, figures=own, card=card, attribution=attribution))
 
 
 def readme(files: Sequence[Path]) -> str:
@@ -242,7 +242,7 @@ def _facts(file: Path, spec: ModelSpec) -> Iterator[str]:
     )
     yield (
         f"- recipe {training['recipe']}, {training['backbone']} {training['alpha']:g}, from {training['weights']}, "
-        f"seed {training['seed']}, bce {spec.bce_version}"
+        f"seed {training['seed']}, bce {spec.bce_version}, commit {spec.card['commit']}"
     )
     if parity:
         yield (
@@ -348,6 +348,7 @@ def latency(found: Mapping[str, Any]) -> list[dict[str, Any]]:
 @click.option("--built-up", type=_FILE, multiple=True, help="The same with --ingredients.")
 @click.option("--ood", type=_FILE, help="Of benchmarks/ood.py --json.")
 @click.option("--timed", type=_FILE, help="Of bce benchmark --json on files of an earlier shipping.")
+@click.option("--commit", required=True, help="Of the code that trained.")
 @click.option("--out", type=click.Path(path_type=Path), default=SHIPPED)
 def main(
     run: Path,
@@ -356,10 +357,11 @@ def main(
     built_up: tuple[Path, ...],
     ood: Path | None,
     timed: Path | None,
+    commit: str,
     out: Path,
 ) -> None:
     """Fill the folder of shipped models from a finished run, its evidence and, where given, a small variant's run."""
-    beyond: dict[str, Any] = {}
+    beyond: dict[str, Any] = {"commit": commit}
     if left_out:
         beyond["elsewhere"] = elsewhere(_lines(left_out))
         beyond["failures"] = worst_mistakes(_lines(left_out))
@@ -372,7 +374,7 @@ def main(
     _ship(RunFolder(run), {DEVICE_FILE: DEVICE_FILE, FLOAT_FILE: FLOAT_FILE}, beyond, times, out)
     carded = [out / DEVICE_FILE]
     if small is not None:
-        _ship(RunFolder(small), {DEVICE_FILE: SMALL_FILE}, {}, times, out)
+        _ship(RunFolder(small), {DEVICE_FILE: SMALL_FILE}, {"commit": commit}, times, out)
         carded.append(out / SMALL_FILE)
     save_backbone(open_keras(RunFolder(run).model).net, out / BLOOD_WEIGHTS.name)
     write_text(out / "README.md", readme(carded))
@@ -398,7 +400,8 @@ def _ship(
             "failures": (*beyond.get("failures", ()), *FAILURES),
             "label_issues": LABEL_ISSUES,
         }
-        write_bytes(out / shipped, sealed(run.path / made, predictions, card))
+        name = shipped.rpartition("-")[0]  # without the target
+        write_bytes(out / shipped, sealed(run.path / made, name, predictions, card))
         if shipped == DEVICE_FILE:
             write_text(out / PREDICTIONS, predictions.as_csv(labels))
         click.echo(f"{out / shipped}")
