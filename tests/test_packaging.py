@@ -82,10 +82,12 @@ def test_every_module_is_in_the_wheel(files):
 
 
 def test_the_wheel_carries_code_and_models_only(files):
-    """No picture, weight, table, test or cache is inside: only .py, py.typed, .tflite and what describes the wheel."""
+    """No picture, test or cache is inside: code, what describes the wheel, and what stands in models/."""
     inside = [path for path in files if not path.parts[0].endswith(".dist-info")]
+    models = [path for path in inside if path.parent == PurePosixPath("bloodcell_edge", "models")]
 
-    assert {path.suffix for path in inside} <= {".py", ".typed", ".tflite"}
+    assert {path.suffix for path in inside if path not in models} <= {".py", ".typed"}
+    assert {path.suffix for path in models} == {".tflite", ".npz", ".csv", ".md"}
     assert not [path for path in inside if path.name.startswith(("test_", "conftest"))]
 
 
