@@ -133,7 +133,7 @@ def _elsewhere(rows: Sequence[Mapping[str, Any]]) -> Iterator[Section]:
         )
         for one in rows
     )
-    line = "Another microscope is what a new laboratory has: expect this, not the figures above, before `bce adapt`."
+    line = "A new laboratory is another microscope: expect this there, not the figures above, until you have measured."
     yield Section("Another microscope: the same recipe, one source left out", (line,), head, table)
 
 

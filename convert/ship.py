@@ -40,7 +40,7 @@ FLOAT_FILE = "bloodcell-float16.tflite"
 PREDICTIONS = "predictions.csv"
 """What the shipped int8 file says to each held-back picture: the card's figures can be worked out again from it."""
 
-_COLUMNS = ("source", "file", "label", "group", "found", "marked")
+_COLUMNS = ("source", "file", "label", "group", "note", "found", "marked")
 
 
 @dataclass(frozen=True)
@@ -128,13 +128,17 @@ class Predictions:
         return {**found, "unknown": {"n": len(named), "rejected": int((~named).sum()), "by_class": by_class}}
 
     def by_source(self, spec: ModelSpec) -> list[dict[str, Any]]:
-        """Figures of each source alone."""
+        """Figures of each source alone, and of its pictures whose label nobody doubts."""
         names = [source_of(picture).name for picture in self.pictures]
+        plain = np.array([not picture.note for picture in self.pictures])
         kept = ("n", "accuracy", "accuracy_interval", "balanced_accuracy", "coverage")
         found = []
         for name in dict.fromkeys(names):
-            own = self.rows(np.array([one == name for one in names]))
-            found.append({"source": name, **{key: own.figures(spec)[key] for key in kept}})
+            own = np.array([one == name for one in names])
+            parts = {name: own} if plain[own].all() else {name: own, f"{name}, no note on the label": own & plain}
+            for what, rows in parts.items():
+                figures = self.rows(rows).figures(spec)
+                found.append({"source": what, **{key: figures[key] for key in kept}})
         return found
 
     def as_csv(self, labels: Sequence[str]) -> str:
@@ -146,7 +150,8 @@ class Predictions:
             said = [f"{score:.8f}" for score in scores] if found else [""] * len(labels)
             source = source_of(picture)
             name = Path(picture.file).name
-            writer.writerow((source.folder, name, picture.label, picture.group, int(found), int(marked), *said))
+            about = (source.folder, name, picture.label, picture.group, picture.note)
+            writer.writerow((*about, int(found), int(marked), *said))
         return stream.getvalue()
 
 
@@ -154,7 +159,8 @@ def load_predictions(path: Path, labels: Sequence[str]) -> Predictions:
     """Read what `Predictions.as_csv` wrote."""
     rows = read_rows(path, (*_COLUMNS, *labels))
     pictures = tuple(
-        Picture(Path(row["file"]), row["file"], row["label"], row["group"], source=row["source"]) for row in rows
+        Picture(Path(row["file"]), row["file"], row["label"], row["group"], note=row["note"], source=row["source"])
+        for row in rows
     )
     scores = np.array([[float(row[label] or "nan") for label in labels] for row in rows], np.float32)
     found, marked = (np.array([row[key] == "1" for row in rows], np.bool_) for key in ("found", "marked"))

@@ -49,7 +49,7 @@ def test_the_readme_is_made_of_the_files():
 def test_predictions_come_back_from_their_table(tmp_path):
     """Written and read again they are the same, a picture without a cell included."""
     pictures = (
-        Picture(tmp_path / "photos" / "a.jpg", "a.jpg", "NEUTROPHIL", "g1"),
+        Picture(tmp_path / "photos" / "a.jpg", "a.jpg", "NEUTROPHIL", "g1", note="doubtful, they say"),
         Picture(tmp_path / "pbc" / "b.jpg", "b.jpg", "BASOPHIL", "g2"),
     )
     scores = np.array([[0.25, 0.75], [np.nan, np.nan]], np.float32)
@@ -62,8 +62,8 @@ def test_predictions_come_back_from_their_table(tmp_path):
     np.testing.assert_array_equal(found.scores, scores)
     assert found.found.tolist() == [True, False]
     assert found.marked.tolist() == [True, False]
-    assert [(one.file, one.label, one.group) for one in found.pictures] == [
-        (one.file, one.label, one.group) for one in pictures
+    assert [(one.file, one.label, one.group, one.note) for one in found.pictures] == [
+        (one.file, one.label, one.group, one.note) for one in pictures
     ]
     assert [source_of(one).folder for one in found.pictures] == ["photos", "pbc"]
 
