@@ -58,8 +58,8 @@ def test_it_says_what_it_is(tiny_model):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"labels": ("RED", "BLUE")}, r"labels \(\(64, 48\), 2\) as its spec says, found \(\(64, 48\), 3\)"),
-        ({"input_size": (48, 64)}, r"labels \(\(48, 64\), 3\) as its spec says, found \(\(64, 48\), 3\)"),
+        ({"labels": ("RED", "BLUE")}, r"outputs \(\(64, 48\), 2\) as its spec says, found \(\(64, 48\), 3\)"),
+        ({"input_size": (48, 64)}, r"outputs \(\(48, 64\), 3\) as its spec says, found \(\(64, 48\), 3\)"),
     ],
 )
 def test_a_model_that_is_not_what_its_spec_says(tiny_model, changes, says):

@@ -105,7 +105,7 @@ def test_labels_that_contradict_the_spec(bce_here, own_colours, tmp_path):
 
     assert (other.returncode, few.returncode) == (1, 1)
     assert "--labels A,B,C,D, but its spec.json says EOSINOPHIL,LYMPHOCYTE,MONOCYTE,NEUTROPHIL" in other.stderr
-    assert "expected height, width, channels, labels" in few.stderr
+    assert "expected height, width, channels, outputs" in few.stderr
 
 
 def test_too_few_pictures_need_insisting(bce_here, own_colours, colours, tmp_path):

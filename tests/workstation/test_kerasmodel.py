@@ -83,7 +83,7 @@ def test_bare_file_needs_labels_and_view(own):
 def test_spec_that_does_not_fit(own, change):
     """A spec with other labels or another size than the network's is refused, saying both."""
     save_spec(own / "spec.json", load_spec(own / "spec.json").with_(**change))
-    with pytest.raises(SpecError, match=r"expected height, width, channels, labels .* found \(6, 8, 3, 3\)"):
+    with pytest.raises(SpecError, match=r"expected height, width, channels, outputs .* found \(6, 8, 3, 3\)"):
         open_keras(own / "model.keras")
 
 
