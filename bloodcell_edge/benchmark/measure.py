@@ -270,7 +270,7 @@ def _rates(cases: Sequence[Case], pictures: Sequence[Path], runs: int, *, limite
     folder_s: list[list[float]] = [[] for _ in cases]
     stored_s: list[list[float]] = [[] for _ in cases]
     end = time.perf_counter() + SECONDS * len(cases)
-    with _folder_of(pictures) as folder:
+    with folder_of(pictures) as folder:
         for turn in schedule(len(cases), 1, passes(len(pictures), runs), warm_up=0):
             for case in turn.cases:
                 folder_s[case].append(cases[case].folder_seconds(folder))
@@ -286,7 +286,7 @@ def rate(seconds: Sequence[float], pictures: int) -> float:
 
 
 @contextmanager
-def _folder_of(pictures: Sequence[Path]) -> Iterator[Path]:
+def folder_of(pictures: Sequence[Path]) -> Iterator[Path]:
     """A folder with links to the pictures, in their order, for as long as it is needed."""
     with TemporaryDirectory() as place:
         for number, picture in enumerate(pictures):
