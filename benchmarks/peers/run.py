@@ -322,6 +322,7 @@ def main() -> None:
             absent[peer.name] = "left out by --peers"
             continue
         form = forms[peer.model]
+        print(f"starting {peer.name}", file=sys.stderr)
         try:
             if isinstance(form, AbsentError):
                 raise form
