@@ -1,6 +1,6 @@
 """The same file and the same pictures, against what people would use instead, in one interleaved run.
 
-    python benchmarks/peers/run.py --work DIR [--model FILE.tflite] [--data FOLDER] [--rounds 30] [--out report.json]
+    python benchmarks/peers/run.py --work DIR [--model FILE.tflite] [--data FOLDER] [--rounds 15] [--out report.json]
 
 Every peer is a process of its own, in an environment of its own that this script makes under --work and keeps, on the
 same cores. In each round every peer goes once through the items of a task, in shuffled order, while the others wait. A
@@ -32,7 +32,7 @@ from bloodcell_edge.answers import picture_files
 from bloodcell_edge.benchmark.figures import work_allowed
 from bloodcell_edge.benchmark.measure import default_pictures, spread
 from bloodcell_edge.errors import PictureError
-from bloodcell_edge.files import write_json
+from bloodcell_edge.files import sha256_file, write_json
 from bloodcell_edge.image import read_image, resize
 from bloodcell_edge.interpreter import load_interpreter
 from bloodcell_edge.locate import locate
@@ -188,19 +188,22 @@ def _float32(_: Path, keras: Path, work: Path) -> Path:
     if not keras.is_file():
         message = f"{keras} is not there"
         raise AbsentError(message)
-    code = "from bloodcell_edge.cli import main; main()"
-    command = [sys.executable, "-c", code, "convert", str(keras), "--float32", "--out", str(work), "--force"]
-    subprocess.run(command, check=True, capture_output=True, text=True)
-    return work / "bloodcell-float32.tflite"
+    folder = work / f"float32-{sha256_file(keras)[:12]}"
+    made = folder / "bloodcell-float32.tflite"
+    if not made.is_file():
+        code = "from bloodcell_edge.cli import main; main()"
+        command = [sys.executable, "-c", code, "convert", str(keras), "--float32", "--out", str(folder)]
+        subprocess.run(command, check=True, capture_output=True, text=True)
+    return made
 
 
 def _onnx(tflite: Path, _: Path, work: Path) -> Path:
-    requirements = ("tf2onnx", f"tensorflow=={version('tensorflow')}")
-    python = environment(work, "tf2onnx", requirements)
-    target = work / "model.onnx"
-    command = [python, "-m", "tf2onnx.convert", "--tflite", tflite, "--output", target, "--opset", "17"]
-    subprocess.run(command, check=True, capture_output=True, text=True)
-    return target
+    python = environment(work, "tf2onnx", ("tf2onnx", f"tensorflow=={version('tensorflow')}"))
+    made = work / f"{tflite.stem}-{sha256_file(tflite)[:12]}.onnx"
+    if not made.is_file():
+        command = [python, "-m", "tf2onnx.convert", "--tflite", tflite, "--output", made, "--opset", "17"]
+        subprocess.run(command, check=True, capture_output=True, text=True)
+    return made
 
 
 def start(peer: Peer, model: Path, setup: dict[str, Any], work: Path) -> Running:
@@ -296,8 +299,8 @@ def main() -> None:
     parser.add_argument("--model", help="int8 .tflite, or a run folder (default: shipped, else of runs/latest)")
     parser.add_argument("--keras", type=Path, help="the model.keras it was made of (default: beside it)")
     parser.add_argument("--data", type=Path, help="pictures (default: drawn ones)")
-    parser.add_argument("--fields", type=int, default=48, help="pictures of them to use (default 48)")
-    parser.add_argument("--rounds", type=int, default=30, help="default 30")
+    parser.add_argument("--fields", type=int, default=280, help="pictures of them to use, at most (default 280)")
+    parser.add_argument("--rounds", type=int, default=15, help="default 15")
     parser.add_argument("--threads", type=int, default=1, help="cores for everybody (default 1)")
     parser.add_argument("--cores", help="numbers of these cores, as 0,1 (default: the first usable ones)")
     parser.add_argument("--peers", help="only these, comma-separated (ours are always there)")

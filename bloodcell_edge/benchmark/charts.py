@@ -81,10 +81,10 @@ def ticks(low: float, high: float, most: int = _TICKS) -> tuple[float, ...]:
 
 
 def log_ticks(low: float, high: float) -> tuple[float, ...]:
-    """1, 2 and 5 times powers of ten; where fewer than two of those lie within, round numbers."""
+    """1, 2 and 5 times powers of ten; where fewer than four of those lie within, round numbers."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     found = tuple(step * 10.0**power for power in powers for step in (1, 2, 5) if low <= step * 10.0**power <= high)
-    return found if len(found) > 1 else ticks(low, high)
+    return found if len(found) > 3 else ticks(low, high)
 
 
 def chart(caption: str, x: Axis, y: Axis, series: Sequence[Series]) -> str:

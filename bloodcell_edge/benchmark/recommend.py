@@ -42,8 +42,8 @@ def recommend(results: Sequence[Result]) -> Recommendation:
     Args:
         results: at least one.
     """
-    proven, said = _only(results, lambda result: result.model.proven, "bce parity did not prove")
-    valid, also = _only(proven, lambda result: result.valid, "the measurement was disturbed of")
+    proven, said = _only(results, lambda result: result.model.proven, "bce parity has not proven", "any of them")
+    valid, also = _only(proven, lambda result: result.valid, "something disturbed the measurement of", "all of them")
     left = sorted(valid, key=lambda result: (result.threads, result.model.bytes))
     chosen = left[0]
     for other in left[1:]:
@@ -52,13 +52,15 @@ def recommend(results: Sequence[Result]) -> Recommendation:
     return Recommendation(chosen, (*said, *also, _reason(chosen, left)))
 
 
-def _only(results: Sequence[Result], good: Callable[[Result], bool], but: str) -> tuple[list[Result], tuple[str, ...]]:
+def _only(
+    results: Sequence[Result], good: Callable[[Result], bool], but: str, none: str
+) -> tuple[list[Result], tuple[str, ...]]:
     """Those that are good and a word about the others; all where none is, with a word about that."""
     kept = [result for result in results if good(result)]
     if not kept:
-        return list(results), (f"careful: {but} any of them",)
-    left_out = dict.fromkeys(_name(result) for result in results if not good(result))
-    return kept, ((f"{but} {', '.join(left_out)}",) if left_out else ())
+        return list(results), (f"careful: {but} {none}",)
+    left_out = [_name(result) for result in results if not good(result)]
+    return kept, ((f"left out: {but} {', '.join(left_out)}",) if left_out else ())
 
 
 def _reason(chosen: Result, among: Sequence[Result]) -> str:
