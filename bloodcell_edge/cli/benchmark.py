@@ -100,13 +100,23 @@ def benchmark(
 def _measure(models: Sequence[Path], threads: Sequence[int], data: Path | None, runs: int | None) -> Any:
     import tempfile
 
-    from ..answers import picture_files
     from ..benchmark.measure import benchmark as measure
     from ..benchmark.measure import default_pictures
 
     with tempfile.TemporaryDirectory() as folder:
-        pictures = default_pictures(Path(folder)) if data is None else picture_files([data])
+        pictures = default_pictures(Path(folder)) if data is None else _pictures(data)
         return measure(models, pictures, threads=threads, runs=runs, report=Terminal())
+
+
+def _pictures(data: Path) -> list[Path]:
+    """The picture files of a folder, or those that a CSV names; labels do not matter."""
+    from ..answers import picture_files
+    from ..data import load_data
+
+    if data.suffix.lower() == ".csv" and data.is_file():
+        found = load_data(data)
+        return [picture.path for picture in (*found.pictures, *found.unknown)]
+    return picture_files([data])
 
 
 def _paths(models: Sequence[str], *, beside: bool) -> list[Path]:

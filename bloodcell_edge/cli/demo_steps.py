@@ -146,7 +146,7 @@ class Demo:
         from .benchmark_text import summary
 
         self._say("benchmark")
-        found = benchmark(run.tflite_files(), self._held_back(run, 16), threads=[1], runs=100, report=self.terminal)
+        found = benchmark(run.tflite_files(), self._held_back(run, 16), report=self.terminal)
         write_json(run.path / "benchmark.json", found.as_json())
         click.echo(summary(found))
 

@@ -115,13 +115,17 @@ def test_the_tolerance_is_that_of_the_library():
 
 
 def test_pictures_of_the_user(bce, own_colours, colours):
-    """--data times with the pictures given; a folder without one is an error."""
+    """--data times with the pictures given, a folder or a CSV that names them; a folder without one is an error."""
     pictures = colours.path.parents[1] / "pictures" / "MONOCYTE"
+    table = own_colours.path / "some.csv"
+    table.write_text("file,label\n" + "".join(f"{pictures / f'{number}.png'},MONOCYTE\n" for number in range(5)))
 
+    named = bce("benchmark", "--data", table, "--runs", "20", "--json")
     given = bce("benchmark", "--data", pictures, "--runs", "20", "--json")
     empty = bce("benchmark", "--data", own_colours.path / "no", "--runs", "20")
 
     assert json.loads(given.stdout)["pictures"]["size"] == [32, 32]
+    assert json.loads(named.stdout)["pictures"]["n"] == 5
     assert empty.returncode == 1
     assert "no such file or folder" in empty.stderr
 
