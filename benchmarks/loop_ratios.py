@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +31,7 @@ from bloodcell_edge.benchmark.measure import Case, default_pictures, folder_of, 
 from bloodcell_edge.image import read_image
 from bloodcell_edge.runs import choose_model
 
-LOOPS = ("stages", "invoke", "bare invoke", "classify", "folder", "stored")
+LOOPS = ("stages", "invoke", "our invoke", "bare invoke", "classify", "folder", "stored")
 
 
 class Nobody:
@@ -47,14 +49,21 @@ class Nobody:
     no_cell = error = answer
 
 
-def bare_loop(case: Case, pictures: Sequence[Path]) -> Callable[[], float]:
-    """Seconds of set_tensor, invoke, get_tensor of the interpreter itself for all cells of the pictures."""
+def invoke_loops(case: Case, pictures: Sequence[Path]) -> tuple[Callable[[], float], Callable[[], float]]:
+    """Seconds of all cells of the pictures, ready as pixels: our `scores`; set_tensor, invoke, get_tensor alone."""
     interpreter = case.classifier.interpreter
     native, view = interpreter._native, case.classifier.spec.shown_as
     entry, exit_ = native.get_input_details()[0], native.get_output_details()[0]["index"]
-    ready = [one.pixels[np.newaxis].astype(entry["dtype"]) for path in pictures for one in view.show(read_image(path))]
+    shown = [one.pixels for path in pictures for one in view.show(read_image(path))]
+    ready = [pixels[np.newaxis].astype(entry["dtype"]) for pixels in shown]
 
-    def loop() -> float:
+    def ours() -> float:
+        start = time.perf_counter()
+        for pixels in shown:
+            interpreter.scores(pixels)
+        return time.perf_counter() - start
+
+    def bare() -> float:
         start = time.perf_counter()
         for pixels in ready:
             native.set_tensor(entry["index"], pixels)
@@ -62,13 +71,13 @@ def bare_loop(case: Case, pictures: Sequence[Path]) -> Callable[[], float]:
             native.get_tensor(exit_)
         return time.perf_counter() - start
 
-    return loop
+    return ours, bare
 
 
 def measure(model: Path, pictures: Sequence[Path], rounds: int) -> dict[str, list[float]]:
     """Seconds of each of `LOOPS` in each round, after one that is not counted."""
     case = Case.open(model, 1)
-    bare = bare_loop(case, pictures)
+    ours, bare = invoke_loops(case, pictures)
     found: dict[str, list[float]] = {name: [] for name in LOOPS}
     with folder_of(pictures) as folder:
 
@@ -78,6 +87,7 @@ def measure(model: Path, pictures: Sequence[Path], rounds: int) -> dict[str, lis
             return time.perf_counter() - start
 
         loops: dict[str, Callable[[], float]] = {
+            "our invoke": ours,
             "bare invoke": bare,
             "classify": classify,
             "folder": lambda: case.folder_seconds(folder),
@@ -105,13 +115,18 @@ def child(cores: Sequence[int], arguments: Sequence[str]) -> dict[str, list[floa
 
 
 def ratio(
-    name: str, above: Sequence[float], below: Sequence[float], wanted: str, holds: Callable[[float], bool]
+    name: str, above: Sequence[float], below: Sequence[float], *, most: float = math.inf, least: float = 0.0
 ) -> str:
-    """A line about a ratio."""
+    """A line about a ratio, and whether it is where it is wanted."""
     ratios = np.array(above) / np.array(below)
     low, middle, high = np.percentile(ratios, (5, 50, 95))
-    verdict = "holds" if holds(middle) else "DOES NOT HOLD"
-    return f"  {name:66} {middle:6.3f}  ({low:.3f}-{high:.3f})  wanted {wanted:8} {verdict}"
+    wanted = f">= {least:g}" if least else f"<= {most:g}"
+    verdict = "holds" if least <= middle <= most else "DOES NOT HOLD"
+    return f"  {name:62} {middle:6.3f}  ({low:.3f}-{high:.3f})  wanted {wanted:7} {verdict}"
+
+
+def _say(*arguments: Any, **limits: float) -> None:
+    print(ratio(*arguments, **limits))
 
 
 def main() -> None:
@@ -136,46 +151,18 @@ def main() -> None:
     one, two = (child(cores[:count], sys.argv[1:]) for count in (1, 2))
     print(f"{machine.describe()['cpu']}, n = {options.rounds} rounds of {len(chosen)} pictures, load before {load:.1f}")
     print("one core")
-    print(
-        ratio(
-            "decode, locate, crop, invoke / bare invoke of the same cells",
-            one["stages"],
-            one["bare invoke"],
-            "<= 4",
-            lambda r: r <= 4,
-        )
-    )
-    print(
-        ratio(
-            "the same with the store (bce run) / bare invoke",
-            one["stored"],
-            one["bare invoke"],
-            "<= 6",
-            lambda r: r <= 6,
-        )
-    )
-    print(ratio("bce classify / the sum of its stages", one["classify"], one["stages"], "<= 1.05", lambda r: r <= 1.05))
-    print(ratio("our invoke / bare invoke", one["invoke"], one["bare invoke"], "<= 1.05", lambda r: r <= 1.05))
+    bare = one[
+        "bare invoke"
+    ]  # over and over; amid other work the same invoke takes longer, its weights leave the cache
+    _say("decode, locate, crop, invoke / bare invoke of the same cells", one["stages"], bare, most=4)
+    _say("decode, locate, crop, invoke / the invoke amid them", one["stages"], one["invoke"], most=4)
+    _say("the same with the store (bce run) / bare invoke", one["stored"], bare, most=6)
+    _say("bce classify / the sum of its stages", one["classify"], one["stages"], most=1.05)
+    _say("our invoke / bare invoke", one["our invoke"], bare, most=1.05)
     if len(cores) > 1:
         print("two cores")
-        print(
-            ratio(
-                "pictures a second: folder loop / one after the other",
-                two["stages"],
-                two["folder"],
-                ">= 1.5",
-                lambda r: r >= 1.5,
-            )
-        )
-        print(
-            ratio(
-                "pictures a second: folder loop on two cores / on one",
-                one["folder"],
-                two["folder"],
-                ">= 1.5",
-                lambda r: r >= 1.5,
-            )
-        )
+        _say("pictures a second: folder loop / one after the other", two["stages"], two["folder"], least=1.5)
+        _say("pictures a second: folder loop on two cores / on one", one["folder"], two["folder"], least=1.5)
     print("pictures a second, median")
     for name in LOOPS:
         rates = ", ".join(f"{len(chosen) / np.median(times[name]):7.0f}" for times in (one, two))

@@ -43,8 +43,9 @@ def test_a_comment_changes_the_file_and_not_the_picture(tmp_path):
 
 
 def test_a_ratio_line_judges_the_median():
-    """Ratios 2, 3 and 10 have the median 3: within "at most 4", although one round is far above."""
-    line = ratio("x", [2, 3, 10], [1, 1, 1], "<= 4", lambda found: found <= 4)
+    """Ratios 2, 3 and 10 have the median 3: at most 4, at least 2, not at least 3.5, although one round is far off."""
+    line = ratio("x", [2, 3, 10], [1, 1, 1], most=4)
     assert " 3.000 " in line
-    assert line.endswith(" holds")
-    assert ratio("x", [5], [1], "<= 4", lambda found: found <= 4).endswith("DOES NOT HOLD")
+    assert line.endswith("wanted <= 4    holds")
+    assert ratio("x", [2, 3, 10], [1, 1, 1], least=2).endswith("wanted >= 2    holds")
+    assert ratio("x", [2, 3, 10], [1, 1, 1], least=3.5).endswith("wanted >= 3.5  DOES NOT HOLD")
