@@ -172,7 +172,7 @@ def start(tmp_path, monkeypatch):
 
 
 def test_peers_take_turns_and_answer(start):
-    """Two peers do every round but the first; what their libraries print does not disturb; one does fewer items."""
+    """Two peers do every round but the first, one of them fewer items; what their libraries print does not disturb."""
     import run
 
     both = [start("ours"), start("theirs", limit=3)]
@@ -182,7 +182,8 @@ def test_peers_take_turns_and_answer(start):
     assert failed == {}
     assert [len(one.ms) for one in found.values()] == [5, 5]
     assert found["ours"].labels == ("even", "odd", "even", "odd")
-    assert found["theirs"].labels == ("even", "odd", "even")
+    assert found["theirs"].labels == found["ours"].labels
+    assert {answer["items"] for answer in both[1].measured["crops"]} == {3}
     assert all(ms > 0 for one in found.values() for ms in one.ms)
 
 

@@ -42,13 +42,14 @@ def serve(load: Callable[[dict[str, Any]], dict[str, Loop]]) -> None:
         start = time.perf_counter()
         loops = load(setup)
         say({"tasks": sorted(loops), "load_ms": (time.perf_counter() - start) * 1e3})
-        items = {task: _items(setup["tasks"][task])[: setup["limit"]] for task in loops}
+        items = {task: _items(setup["tasks"][task]) for task in loops}
         for line in sys.stdin:
-            task = line.strip()
+            asked = json.loads(line)
+            task, some = asked["task"], items[asked["task"]][: asked["limit"]]
             start = time.perf_counter()
-            labels = loops[task](items[task])
+            labels = loops[task](some)
             seconds = time.perf_counter() - start
-            say({"seconds": seconds, "items": len(items[task]), "labels": labels, "peak_mb": _peak_mb()})
+            say({"seconds": seconds, "items": len(some), "labels": labels, "peak_mb": _peak_mb()})
     except Exception as error:  # noqa: BLE001 - whatever a peer raises is told, so that it is reported as absent
         say({"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"})
 

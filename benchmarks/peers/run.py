@@ -68,7 +68,7 @@ class Peer:
         script: beside this file.
         requirements: of its environment; none: this one.
         model: which form of the model: "tflite", "float32", "onnx", "keras".
-        limit: items a round, at most.
+        limit: items of a counted round, at most; the labels of all are compared.
     """
 
     name: str
@@ -101,15 +101,16 @@ class Running:
     tasks: list[str]
     load_ms: float
     versions: dict[str, str]
+    labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
     measured: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
-    def ask(self, task: str) -> dict[str, Any]:
-        """Let it do a task once.
+    def ask(self, task: str, *, limit: int | None = None) -> dict[str, Any]:
+        """Let it do a task once, or the first items of it.
 
         Raises:
             AbsentError: it failed, or is gone.
         """
-        return _ask(self.process, task)
+        return _ask(self.process, json.dumps({"task": task, "limit": limit}))
 
 
 def _ask(process: subprocess.Popen[str], line: str) -> dict[str, Any]:
@@ -217,7 +218,7 @@ def start(peer: Peer, model: Path, setup: dict[str, Any], work: Path) -> Running
     with (work / f"{peer.name}.log").open("w") as log:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
     try:
-        answer = _ask(process, json.dumps({**setup, "model": str(model), "limit": peer.limit}))
+        answer = _ask(process, json.dumps({**setup, "model": str(model)}))
     except AbsentError:
         with process:  # closes its pipes
             process.kill()
@@ -228,7 +229,10 @@ def start(peer: Peer, model: Path, setup: dict[str, Any], work: Path) -> Running
 
 
 def measure(running: list[Running], rounds: int) -> dict[str, str]:
-    """Rounds of each task, the first not counted; peers that fail are taken out and returned with the reason."""
+    """Rounds of each task, the first for labels and not counted.
+
+    Peers that fail are taken out, and returned with the reason.
+    """
     failed: dict[str, str] = {}
     shuffle = np.random.default_rng(0)
     for task in sorted({task for one in running for task in one.tasks}):
@@ -239,11 +243,13 @@ def measure(running: list[Running], rounds: int) -> dict[str, str]:
                 if one.peer.name in failed:
                     continue
                 try:
-                    answer = one.ask(task)
+                    answer = one.ask(task, limit=None if number < 0 else one.peer.limit)
                 except AbsentError as error:
                     failed[one.peer.name] = f"{task}: {error}"
                     continue
-                if number >= 0:
+                if number < 0:
+                    one.labels[task] = tuple(answer["labels"])
+                else:
                     one.measured.setdefault(task, []).append(answer)
     return failed
 
@@ -255,7 +261,7 @@ def collected(running: Sequence[Running], failed: dict[str, str]) -> list[Measur
             one.peer.name,
             task,
             tuple(1e3 * answer["seconds"] / answer["items"] for answer in answers),
-            tuple(answers[-1]["labels"]),
+            one.labels[task],
             answers[-1]["peak_mb"],
         )
         for one in running
