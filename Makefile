@@ -10,7 +10,7 @@ IMAGENET := ../shared/weights/mobilenet_v2_1.0_imagenet_notop.weights.h5
 SOURCES := bloodcell_edge convert tests benchmarks examples
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench check format outside soak figures
+.PHONY: help demo test bench check format outside soak figures ship
 
 help:  ## what there is to make
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -54,6 +54,9 @@ figures: .venv/.stamp-dev  ## the figures of the README, measured again on ../sh
 	    $(BIN)/bce parity runs/figures-$$recipe; \
 	    $(BIN)/bce report runs/figures-$$recipe; \
 	done; true  # the gate refuses the frozen backbone of `original`, as it must
+
+ship: .venv/.stamp-dev  ## the shipped models, made again from ../shared (about two hours)
+	@benchmarks/ship.sh
 
 # .[dev] contains .[train], so either stamp will do for a demo. The install is editable: source files need no second one.
 .venv/.stamp-dev: setup.cfg pyproject.toml

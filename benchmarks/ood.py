@@ -8,8 +8,8 @@ max logit        Hendrycks et al. 2022, ICML
 mahalanobis      Lee et al. 2018, NeurIPS: distance of the embedding to the nearest class mean, one covariance
 cosine           of the embedding, less the mean of all, to the nearest class mean
 nearest cells    Sun et al. 2022, ICML: distance of the normed embedding to the 10th nearest training cell
-background       a fifth output, trained on the embedding of training pictures and of three of the other classes; each
-                 class is scored by the one that has not seen it
+background       the output for none of the classes, as `training.background` fits it, on training pictures and three of
+                 the other classes; each class is scored by the one that has not seen it
 
     python -m benchmarks.ood RUN DATA
 """
@@ -26,6 +26,7 @@ from bloodcell_edge.classifier import Classifier
 from bloodcell_edge.data import Picture, load_data, read_rows
 from bloodcell_edge.intervals import binomial_interval
 from bloodcell_edge.runs import DEVICE_FILE, RunFolder
+from bloodcell_edge.training.background import fit_background
 from bloodcell_edge.training.dataset import HELD_BACK, TRAIN, prepare_pictures
 from bloodcell_edge.training.frameworks import keras
 from bloodcell_edge.training.kerasmodel import open_keras
@@ -43,12 +44,13 @@ def shown(pictures, view):
     return prepared.rows(np.flatnonzero(prepared.found & ~prepared.marked)), len(prepared.pictures)
 
 
-def looked_at(net, pixels):
-    """Embedding and logits of pictures: float64, shapes (n, width) and (n, labels)."""
+def looked_at(net, pixels, labels):
+    """Embedding, and logits of the labels, of pictures: float64, shapes (n, width) and (n, labels)."""
     outputs = [net.get_layer("pool").output, net.get_layer("logits").output]
     both = keras.Model(net.input, outputs)
     parts = [both.predict_on_batch(pixels[i : i + BATCH].astype(np.float32)) for i in range(0, len(pixels), BATCH)]
-    return tuple(np.concatenate(column).astype(np.float64) for column in zip(*parts, strict=True))
+    features, logits = (np.concatenate(column).astype(np.float64) for column in zip(*parts, strict=True))
+    return features, logits[:, :labels]
 
 
 def log_sum_exp(logits):
@@ -93,19 +95,13 @@ def by_neighbour(train):
     return score
 
 
-def background(train, targets, others, seed=0):
-    """Chance of not being background, by a linear layer on the frozen embedding with one output more."""
-    keras.utils.set_random_seed(seed)
-    labels = int(targets.max()) + 1
-    x, y = np.concatenate([train, others]), np.concatenate([targets, np.full(len(others), labels)])
-    net = keras.Sequential([keras.Input((x.shape[1],)), keras.layers.Dense(labels + 1)])
-    net.compile(keras.optimizers.AdamW(1e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    share = np.bincount(y) / len(y)
-    net.fit(x, y, epochs=20, batch_size=64, sample_weight=1 / share[y] / (labels + 1), verbose=0)
+def background(train, train_logits, others, other_logits):
+    """The top score of the labels beside a background output."""
+    weights, bias = fit_background(train, train_logits, others, other_logits)
 
-    def score(features):
-        logits = np.asarray(net.predict(features, verbose=0), np.float64)
-        return logits[:, :-1].max(axis=1) - logits[:, -1]
+    def score(features, logits):
+        none = features @ weights + bias
+        return logits.max(axis=1) - np.logaddexp(log_sum_exp(logits), none)
 
     return score
 
@@ -135,6 +131,8 @@ def main():
 
     run = RunFolder(arguments.run)
     model = open_keras(run.model)
+    if model.spec.background:
+        parser.error(f"{run.path}: it has learnt of other classes, so none is unseen; train one without them")
     labels, view = model.spec.labels, model.spec.shown_as
     root = arguments.data.resolve()
     rows = [
@@ -149,10 +147,10 @@ def main():
     names = np.array([picture.label for picture in outside.pictures])
     kinds = sorted({picture.label for picture in outside.pictures})
 
-    features, _ = looked_at(model.net, train.pixels)
+    features, logits = looked_at(model.net, train.pixels, len(labels))
     targets = train.targets(labels)
     (in_features, in_logits), (out_features, out_logits) = (
-        looked_at(model.net, one.pixels) for one in (inside, outside)
+        looked_at(model.net, one.pixels, len(labels)) for one in (inside, outside)
     )
     # distances need no seen unknown; the background classes do
     distances = {
@@ -169,14 +167,19 @@ def main():
     if (run.path / DEVICE_FILE).is_file():
         device = Classifier.open(run.path / DEVICE_FILE)
         scores["max softmax, int8"] = tuple(device.scores(one.pixels).max(axis=1) for one in (inside, outside))
-    unseen = {kind: background(features, targets, out_features[names != kind]) for kind in kinds}
+    unseen = {
+        kind: background(features, logits, out_features[names != kind], out_logits[names != kind]) for kind in kinds
+    }
 
     known, other = Side(n_inside, len(inside.pixels)), Side(n_outside, len(names))
     table = [
         summary(name, {kind: (ours, theirs[names == kind]) for kind in kinds}, known, other)
         for name, (ours, theirs) in scores.items()
     ]
-    pairs = {kind: (score(in_features), score(out_features[names == kind])) for kind, score in unseen.items()}
+    pairs = {
+        kind: (score(in_features, in_logits), score(out_features[names == kind], out_logits[names == kind]))
+        for kind, score in unseen.items()
+    }
     table.append(summary("background, class unseen", pairs, known, other))
     if arguments.json:
         print(json.dumps({"known": known._asdict(), "other": other._asdict(), "scores": table}))

@@ -59,10 +59,10 @@ class Classifier:
         """
         model = read_model_file(path)
         interpreter = _fastest(path) if threads is None else load_interpreter(path, threads=threads)
-        expected = (model.spec.input_size, len(model.spec.labels))
+        expected = (model.spec.input_size, len(model.spec.outputs))
         found = (interpreter.input_size, interpreter.outputs)
         if expected != found:
-            message = f"{path}: expected input size and number of labels {expected} as its spec says, found {found}"
+            message = f"{path}: expected input size and number of outputs {expected} as its spec says, found {found}"
             raise SpecError(message)
         if check:
             replay(interpreter, model.spec, name=str(path), runtime=interpreter.runtime)
@@ -79,11 +79,12 @@ class Classifier:
             pixels: uint8 RGB, shape (n, *input_size, 3).
 
         Returns:
-            float32, shape (n, labels).
+            float32, shape (n, labels); where the model knows a background they sum to less than 1.
         """
-        answers = np.empty((len(pixels), len(self.spec.labels)), np.float32)
+        labels = len(self.spec.labels)
+        answers = np.empty((len(pixels), labels), np.float32)
         for row, picture in enumerate(pixels):
-            answers[row] = self.interpreter.scores(picture)
+            answers[row] = self.interpreter.scores(picture)[:labels]
         return answers
 
     def classify(self, image: Image, located: Located | None = None) -> tuple[Prediction, ...]:
@@ -98,7 +99,7 @@ class Classifier:
         """
         start = time.perf_counter()
         shown = self.spec.shown_as.show(image, located)
-        scores = [self.interpreter.scores(one.pixels) for one in shown]
+        scores = [self.interpreter.scores(one.pixels)[: len(self.spec.labels)] for one in shown]
         each_ms = (time.perf_counter() - start) * 1e3 / max(len(shown), 1)
         return tuple(predict(row, self.spec, one, latency_ms=each_ms) for row, one in zip(scores, shown, strict=True))
 

@@ -103,7 +103,7 @@ def _difference(model: Answering, one: Golden, spec: ModelSpec, name: str, runti
         raise SpecError(message)
     scores = model.scores(pixels)
     difference = float(np.abs(scores - np.array(one.scores, np.float32)).max())
-    label = spec.labels[int(np.argmax(scores))]
+    label = spec.outputs[int(np.argmax(scores))]
     if label != one.label or not difference <= spec.kernel_tolerance:  # NaN is no small difference
         message = (
             f"{name}: golden sample {one.drawn} {one.seed} was {one.label} when the model was made, is {label} here, "

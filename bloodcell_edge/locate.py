@@ -80,6 +80,10 @@ _TOO_SMALL_RED_CELL = 8  # pixels; where red cells turn out smaller, a finer loo
 _LARGEST_RADIUS = 256  # pixels, of the distance map
 _FEWEST_DISCS = 0.25  # of the picture, in squared radii, below which what is smaller than nuclei is not red cells
 _FEWEST_PEAKS = 12  # of the distance map, below which there are no red cells to measure
+_LARGE_NUCLEUS = 16  # one part in so many of the picture, from which a nucleus leaves room for few red cells
+_LIKELY_NUCLEUS = (0.9, 6.0)  # area of such a nucleus, where it was red cells that were measured
+_MOST_FILLED = 0.9  # the same times its share of the picture: the more it fills, the smaller it must be
+# These three were chosen on the odd-numbered pictures of benchmarks/locate_unseen.py.
 
 
 @dataclass(frozen=True)
@@ -300,15 +304,31 @@ def _red_cell_diameter(mask: Mask, nuclei: Mask) -> float | None:
     discs = int((near // weights[radii] * radii * radii).sum())  # that overlap, where a peak is several pixels wide
     if discs < _FEWEST_DISCS * mask.size and diameter < _LARGEST_CORE * _depth(nuclei).max():
         return None  # rims and specks
-    return float(diameter)
+    return float(diameter) if _is_likely(diameter, nuclei) else None
+
+
+def _is_likely(red_cell: float, nuclei: Mask) -> bool:
+    """False where a nucleus fills the picture and is none by this diameter: of grains, or of red cells cut short."""
+    if np.count_nonzero(nuclei) * _LARGE_NUCLEUS < nuclei.size:
+        return True
+    area = _largest(nuclei)
+    nucleus = area / _area(red_cell)
+    least, most = _LIKELY_NUCLEUS
+    fits = least <= nucleus <= most and nucleus * area <= _MOST_FILLED * nuclei.size
+    return fits or area * _LARGE_NUCLEUS < nuclei.size
+
+
+def _largest(nuclei: Mask) -> int:
+    """Area of the largest piece, pixels; 0 where there is none."""
+    import cv2
+
+    return int(cv2.connectedComponentsWithStats(nuclei)[2][1:, cv2.CC_STAT_AREA].max(initial=0))
 
 
 def _guess(nuclei: Mask) -> float:
     """A red cell's diameter where no red cells are seen, pixels: from the largest nucleus, or a usual share."""
-    import cv2
-
-    area = int(cv2.connectedComponentsWithStats(nuclei)[2][1:, cv2.CC_STAT_AREA].max(initial=0))
-    return float(max(_RED_CELL_GUESS * min(nuclei.shape), math.sqrt(4 / math.pi * area / _USUAL_NUCLEUS)))
+    nucleus = math.sqrt(4 / math.pi * _largest(nuclei) / _USUAL_NUCLEUS)
+    return float(max(_RED_CELL_GUESS * min(nuclei.shape), nucleus))
 
 
 def _lobes(nuclei: Mask, ruler: float) -> list[_Lobe]:

@@ -135,6 +135,14 @@ def log_loss(truth: Numbers, scores: Floats) -> float:
     return float(-np.log(of_truth).mean())
 
 
+def softened(scores: Floats, temperature: float) -> NDArray[np.float64]:
+    """Probabilities with their logits divided by a temperature: float64, the shape of `scores`, (n, labels)."""
+    chances = np.asarray(scores, np.float64)
+    powers = (chances / chances.max(axis=1, keepdims=True)) ** (1.0 / temperature)
+    divided: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
+    return divided
+
+
 @dataclass(frozen=True)
 class CalibrationBin:
     """n pictures with a top score in (low, low + 1 / bins], its mean and the share that is right (None where n = 0)."""

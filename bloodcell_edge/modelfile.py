@@ -108,10 +108,10 @@ def unpack(data: bytes, path: Path) -> ModelFile:
         )
         raise SpecError(message)
     if labels != _labels_text(spec):
-        message = f"{path}: {LABELS_FILE} must be {list(spec.labels)} as in {SPEC_FILE}, found {labels[:80]!r}"
+        message = f"{path}: {LABELS_FILE} must be {list(spec.outputs)} as in {SPEC_FILE}, found {labels[:80]!r}"
         raise SpecError(message)
     return ModelFile(path, flatbuffer, spec)
 
 
 def _labels_text(spec: ModelSpec) -> bytes:
-    return "".join(f"{label}\n" for label in spec.labels).encode()
+    return "".join(f"{label}\n" for label in spec.outputs).encode()

@@ -14,7 +14,8 @@ from .errors import MissingFile, OutputExists
 RUNS = Path("runs")
 LATEST = RUNS / "latest"
 DEVICE_FILE = "bloodcell-int8.tflite"
-_SHIPPED = Path(__file__).parent / "models"
+SHIPPED = Path(__file__).parent / "models"
+"""The models that come with bce."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,11 @@ class RunFolder:
     def split(self) -> Path:
         """Which picture is on which side, by group."""
         return self.path / "split.csv"
+
+    @property
+    def unknown(self) -> Path:
+        """The same of pictures of none of the classes, where the model learnt of some."""
+        return self.path / "unknown.csv"
 
     @property
     def history(self) -> Path:
@@ -128,7 +134,7 @@ def choose_model(argument: str | Path | None, *, prefer: str = DEVICE_FILE) -> C
     """
     if argument is not None:
         return _named(Path(argument), prefer)
-    shipped = _SHIPPED / DEVICE_FILE
+    shipped = SHIPPED / DEVICE_FILE
     if prefer == DEVICE_FILE and shipped.is_file():
         return Choice(shipped, "shipped with bce")
     chosen = LATEST / prefer
@@ -150,7 +156,7 @@ def _named(path: Path, prefer: str) -> Choice:
     if path.is_file():
         return Choice(path, "given")
     for name in (path.name, f"{path.name}.tflite"):
-        if path.parent == Path() and (_SHIPPED / name).is_file():
-            return Choice(_SHIPPED / name, "shipped with bce")
+        if path.parent == Path() and (SHIPPED / name).is_file():
+            return Choice(SHIPPED / name, "shipped with bce")
     message = f"{path}: no such model; expected a .keras or .tflite file, a run folder, or the name of a shipped model"
     raise MissingFile(message)

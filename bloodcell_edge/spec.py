@@ -13,6 +13,7 @@ from typing import Any
 
 from .errors import MissingFile, SpecError
 from .files import write_json
+from .records import UNIDENTIFIED
 from .views import View
 
 SPEC_VERSION = 1
@@ -57,6 +58,8 @@ class ModelSpec:
         image_version: `image.IMAGE_VERSION` when it was trained.
         crop_um: side of the crop around a cell on the smear, µm; None for view "frame".
         light: one of `views.LIGHTS`.
+        background: there is one output more, for cells and things that are none of these; it is no label, and what it
+            takes the labels lack: a low top score is UNIDENTIFIED.
         temperature: by which the logits were divided; inside the graph.
         reject_threshold: top score below which a picture is UNIDENTIFIED; None where none was fitted.
         training: recipe, backbone, starting weights, seed, data with counts by picture and by photograph.
@@ -69,6 +72,7 @@ class ModelSpec:
         min_runtime: the oldest TFLite runtime that runs it, from its operators.
         golden: replayed at start.
         attribution: sources that must be named, a line each.
+        card: what the model card says besides, see `card`.
         intended_use: what it is for.
         bce_version: that made it.
         spec_version: of this layout.
@@ -83,6 +87,7 @@ class ModelSpec:
     image_version: int
     crop_um: float | None = None
     light: str = "camera"
+    background: bool = False
     temperature: float = 1.0
     reject_threshold: float | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -95,6 +100,7 @@ class ModelSpec:
     min_runtime: str = ""
     golden: tuple[Golden, ...] = ()
     attribution: tuple[str, ...] = ()
+    card: Mapping[str, Any] = field(default_factory=dict)
     intended_use: str = INTENDED_USE
     bce_version: str = ""
     spec_version: int = SPEC_VERSION
@@ -122,6 +128,11 @@ class ModelSpec:
     def shown_as(self) -> View:
         """How pictures are shown to this model."""
         return View(self.view, self.input_size, self.crop_um, self.light)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What each output of the network stands for: the labels, and UNIDENTIFIED where there is a background."""
+        return (*self.labels, UNIDENTIFIED) if self.background else self.labels
 
     def with_(self, **changes: Any) -> ModelSpec:
         """A copy with some fields changed."""

@@ -37,8 +37,9 @@ LIGHTS = ("camera", "white")
 """How bright a crop is: "camera" as it was taken, "white" with the empty field brought to white (`light`)."""
 
 EDGE, TOUCHING = "edge", "touching"
-"""Marks of cells that no label is given to: cut by the picture's edge; touching another one."""
+"""Marks of cells that no label is given to: cut by the picture's edge (a portrait may be); touching another one."""
 
+_PORTRAIT = 2  # a cell whose box is one part in so many of the picture is what it was taken of
 _EMPTY_RANK = 95  # per cent of a picture's pixels are darker than its empty field
 
 
@@ -104,7 +105,8 @@ class View:
     def show_labelled(self, image: Image, um_per_px: float | None = None) -> Shown | None:
         """What a labelled picture stands for: its most prominent cell, or all of it; None where no cell is found.
 
-        That is the largest cell not cut by the edge; where all are cut, the largest, which keeps its mark.
+        That is the largest cell not cut by the edge, or half the picture large; where all are cut, the largest, which
+        keeps its mark.
 
         Args:
             image: uint8 RGB, shape (height, width, 3).
@@ -124,7 +126,7 @@ class View:
         """
         if not located.cells:
             return None
-        prominent = max(located.cells, key=lambda box: (box.whole, box.width * box.height))
+        prominent = max(located.cells, key=lambda box: (not _is_cut(box, image.shape), box.width * box.height))
         return self._cell(image, prominent, located.red_cell_px, self._lamp(image), margin)
 
     def _lamp(self, image: Image) -> Illumination | None:
@@ -136,9 +138,14 @@ class View:
         square = window(box, image.shape[:2], red_cell_px, self.crop_um or CROP_UM)
         square = square if margin == 1.0 else _widened(square, margin)
         pixels = resize(crop(image, square), (round(self.size[0] * margin), round(self.size[1] * margin)))
-        mark = "" if box.whole and not box.touching else TOUCHING if box.whole else EDGE
+        mark = EDGE if _is_cut(box, image.shape) else TOUCHING if box.touching else ""
         white = pixels if lamp is None else lamp.whiten(pixels, square)
         return Shown(white, (box.x, box.y, box.width, box.height), mark)
+
+
+def _is_cut(box: Box, size: tuple[int, ...]) -> bool:
+    """Cut by the edge of a field of (height, width): a portrait is cut tightly around its cell, which loses little."""
+    return not box.whole and box.width * box.height * _PORTRAIT < size[0] * size[1]
 
 
 def window(box: Box, size: tuple[int, ...], red_cell_px: float | None, crop_um: float = CROP_UM) -> Window:

@@ -12,13 +12,13 @@ import numpy as np
 
 from bloodcell_edge.data import Picture, read_with
 from bloodcell_edge.errors import ConversionError
-from bloodcell_edge.files import beside, refuse_existing, sha256_file, write_bytes
+from bloodcell_edge.files import refuse_existing, sha256_file, write_bytes
 from bloodcell_edge.interpreter import load_interpreter
 from bloodcell_edge.modelfile import pack
 from bloodcell_edge.reporting import Reporter
-from bloodcell_edge.spec import KERNEL_TOLERANCE, ModelSpec, save_spec
+from bloodcell_edge.spec import KERNEL_TOLERANCE, ModelSpec
 
-from .calibrate import CalibrationPictures, calibrate
+from .calibrate import calibrate
 from .compat import min_runtime
 from .golden import golden_samples, kernel_tolerance
 from .metadata import add_metadata
@@ -67,7 +67,7 @@ def convert_files(
     out: Path,
     *,
     representative: Sequence[Picture] = (),
-    calibration: CalibrationPictures | None = None,
+    calibration: Sequence[Picture] = (),
     force: bool = False,
     report: Reporter,
 ) -> list[Converted]:
@@ -78,8 +78,8 @@ def convert_files(
         targets: what to make of it.
         out: folder for the files.
         representative: chosen training pictures, see `choose_pictures`; needed for int8.
-        calibration: pictures of the model's run to fit temperature and reject threshold on, see `calibrate`; with them
-            the run's model.keras and spec.json are written anew too. None leaves the model as it is.
+        calibration: held-back pictures to fit temperature and reject threshold on, see `calibrate`; both go into all
+            files, not into the model. None, or no int8 among the targets: the files say what the model says.
         force: overwrite what is there.
         report: told how far it is.
 
@@ -94,7 +94,7 @@ def convert_files(
     if any(target.needs_samples for target in targets):
         samples, listed = _samples(representative, model.spec, report)
     net, about, ready = model.net, model.spec, {}
-    if calibration is not None and samples is not None:
+    if calibration and samples is not None:
         done = calibrate(net, about, samples, calibration, report)
         net, about, ready = done.net, done.spec, {Target.INT8: done.int8}
     made: dict[Converted, bytes] = {}
@@ -107,10 +107,6 @@ def convert_files(
         spec = _spec(flatbuffer, about, target, *used)
         data = pack(_described(flatbuffer, spec), spec)
         made[Converted(out / target.file_name, target, len(data), spec.min_runtime)] = data
-    if calibration is not None and ready:
-        with beside(calibration.run.model) as temporary:
-            net.save(temporary)
-        save_spec(calibration.run.spec, about)
     for one, data in made.items():
         write_bytes(one.file, data)
     return list(made)
@@ -150,7 +146,7 @@ def _spec(
         path = Path(folder) / target.file_name
         path.write_bytes(_described(flatbuffer, bare))
         tolerance = KERNEL_TOLERANCE if samples is None else kernel_tolerance(path, samples)
-        golden = golden_samples(load_interpreter(path), spec.labels, spec.shown_as, margin=2 * tolerance)
+        golden = golden_samples(load_interpreter(path), spec.outputs, spec.shown_as, margin=2 * tolerance)
     return bare.with_(golden=golden, kernel_tolerance=tolerance)
 
 

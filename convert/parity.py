@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from bloodcell_edge.data import Picture, read_with
 from bloodcell_edge.errors import NoPictures, SpecError
 from bloodcell_edge.evaluation import Predictor
 from bloodcell_edge.intervals import mcnemar_exact
+from bloodcell_edge.metrics import softened
 from bloodcell_edge.records import CandidateParity, ParityReport
 from bloodcell_edge.reporting import Reporter
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bloodcell_edge.image import Image
+    from bloodcell_edge.spec import ModelSpec
     from bloodcell_edge.views import View
 
 FEWEST_TO_PROVE = 100
@@ -71,7 +73,8 @@ def compare(
     """Ask the reference and every candidate about the same picture files.
 
     Each model is shown the pictures in its own view, from the files on, so that a difference in decoding or resizing
-    counts too. Pictures in which no cell is found are left out, and that is said.
+    counts too. Pictures in which no cell is found are left out, and that is said. A candidate's temperature, which is
+    its own, is given to the reference's answers too, so that scores compare; it changes no top label.
 
     Args:
         reference: the Keras model.
@@ -109,7 +112,8 @@ def compare(
     for candidate in candidates:
         report.say(f"comparing {candidate.path.name}")
         scores = candidate.model.scores(pixels[candidate.model.spec.shown_as])
-        judged.append(judge(candidate, read, truth, expected, scores, limits))
+        alike = _at_temperature_of(candidate.model.spec, expected, reference.spec)
+        judged.append(judge(candidate, read, truth, alike, scores, limits))
     groups = {picture.group for picture in read}
     return ParityReport(
         passed=bool(judged) and all(one.passed for one in judged),
@@ -127,11 +131,22 @@ def _shown(image: Image, um_per_px: float | None, views: Iterable[View]) -> dict
     return {view: one.pixels for view, one in shown.items() if one is not None}
 
 
+def _at_temperature_of(spec: ModelSpec, scores: NDArray[np.float32], own: ModelSpec) -> NDArray[np.floating[Any]]:
+    """What a model of another temperature would have said; what its labels lack is the background's."""
+    temperature = spec.temperature / own.temperature
+    if temperature == 1.0:
+        return scores
+    if own.background:
+        rest = np.clip(1.0 - scores.sum(axis=1, keepdims=True), 0.0, 1.0)
+        scores = np.concatenate([scores, rest], axis=1)
+    return softened(scores, temperature)[:, : len(own.labels)]
+
+
 def judge(
     candidate: Candidate,
     pictures: Sequence[Picture],
     truth: NDArray[np.int64],
-    expected: NDArray[np.float32],
+    expected: NDArray[np.floating[Any]],
     scores: NDArray[np.float32],
     limits: Limits,
 ) -> CandidateParity:
@@ -141,7 +156,7 @@ def judge(
         candidate: names it.
         pictures: that were asked about.
         truth: position of each label, shape (n,).
-        expected: the reference's probabilities, shape (n, labels).
+        expected: the reference's probabilities at the candidate's temperature, shape (n, labels).
         scores: the candidate's, of the same shape.
         limits: the gate.
     """

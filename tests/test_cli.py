@@ -89,11 +89,7 @@ def test_wrong_usage_exits_2(bce, arguments):
     ("arguments", "says"),
     [
         (("audit", "nowhere"), "nowhere: no such folder or file"),
-        (("classify", "x.jpg"), "no model given and no runs/latest/bloodcell-int8.tflite here; run bce train DATA and"),
         (("classify", "x.jpg", "--model", "nowhere.tflite"), "nowhere.tflite: no such model"),
-        (("evaluate", "DATA"), "no model given and no runs/latest/bloodcell-int8.tflite here"),
-        (("info",), "no model given and no runs/latest/bloodcell-int8.tflite here"),
-        (("benchmark",), "no model given and no runs/latest/bloodcell-int8.tflite here"),
         (("convert",), "no model given and no runs/latest/model.keras here; run bce train DATA"),
         (("parity",), "no model given and no runs/latest/model.keras here; run bce train DATA"),
         (("report",), "expected a finished run folder; run bce train DATA"),

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-HEAVY = frozenset({"tensorflow", "keras", "matplotlib"})
+HEAVY = frozenset({"tensorflow", "keras", "matplotlib", "optuna"})
 PACKAGE = Path(find_spec("bloodcell_edge").submodule_search_locations[0])
 
 

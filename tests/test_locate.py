@@ -227,6 +227,17 @@ def test_cells_of_another_microscope_are_found(label):
     assert (len(files), hits >= 29) == (30, True)
 
 
+@needs_shared
+@pytest.mark.parametrize("label", LABELS)
+def test_a_tight_picture_has_no_false_ruler(label):
+    """In the middle 190 pixels of 30 PBC pictures at most 6 rulers are below 45 pixels (true: 73), all cells found."""
+    files = sorted((SHARED / "pbc" / label).iterdir())[::30]
+    located = [locate(read_image(file)[85:275, 85:275].copy()) for file in files]
+    assert sum(result.red_cell_px is not None and result.red_cell_px < 45 for result in located) <= 6
+    middle = Box(60, 60, 70, 70, whole=True, touching=False)
+    assert all(any(overlap(cell, middle) > 0.1 for cell in result.cells) for result in located)
+
+
 def test_black_corners_are_no_stain():
     """A field seen through a round stop, or turned on black, has the same cells, ruler and cuts as the field itself."""
     same = 0

@@ -13,7 +13,7 @@ from bloodcell_edge.runs import DEVICE_FILE, LATEST, RunFolder, choose_model, po
 def here(tmp_path, monkeypatch):
     """An empty working folder, and a package that ships no model."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(runs, "_SHIPPED", tmp_path / "package" / "models")
+    monkeypatch.setattr(runs, "SHIPPED", tmp_path / "package" / "models")
     return tmp_path
 
 

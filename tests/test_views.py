@@ -68,6 +68,17 @@ def test_cut_and_touching_cells_are_marked(cell, mark):
     assert CELL.show(image, Located((cell,), 20.0))[0].mark == mark
 
 
+@pytest.mark.parametrize(("side", "mark"), [(70, EDGE), (71, "")])
+def test_a_portrait_is_not_refused_for_being_tight(side, mark):
+    """A cell whose box is half the picture may touch the edge: it is shown before smaller whole ones, and is named."""
+    image = np.full((100, 100, 3), 230, np.uint8)
+    large, small = box(0, 10, side, side, whole=False), box(75, 80, 15, 15)
+    assert CELL.show(image, Located((large,), None))[0].mark == mark
+    prominent = CELL.show_prominent(image, Located((large, small), None))
+    assert prominent is not None
+    assert prominent.box == ((0, 10, 71, 71) if side == 71 else (75, 80, 15, 15))
+
+
 def test_a_labelled_picture_stands_for_its_largest_whole_cell(monkeypatch):
     """A larger cut cell is passed over; where all are cut the largest stands, with its mark."""
     image = np.full((100, 100, 3), 230, np.uint8)

@@ -35,8 +35,8 @@ def convert(
 ) -> None:
     """Convert a trained model to TFLite; int8 and float16 unless told otherwise.
 
-    The first int8 file of a run is calibrated on pictures that the run did not train on: the temperature goes into
-    model.keras and all files made of it, the reject threshold into their specs.
+    The int8 file of a run is calibrated on the pictures that the run held back. All files made with it get its
+    temperature and its reject threshold; model.keras stays as it was trained.
 
     \b
     Example:
@@ -71,7 +71,7 @@ def convert(
         targets,
         out or path.parent,
         representative=samples,
-        calibration=calibration_pictures(path, keras_model.spec, targets, report),
+        calibration=calibration_pictures(path, targets, report),
         force=force,
         report=report,
     )

@@ -94,7 +94,7 @@ class Demo:
         from ..training.recipes import choose_recipe
 
         if self.data is not None:
-            return choose_recipe("field", weights=self.weights)
+            return choose_recipe("blood", weights=self.weights)
         return choose_recipe("drawn", weights=self.weights)
 
     def _train(self, dataset: Dataset, run: RunFolder) -> None:
@@ -122,7 +122,7 @@ class Demo:
         model = open_keras(run.model)
         samples = representative_pictures(run.model, model.spec, None, allow_small=False, report=self.terminal)
         targets = [Target.INT8, Target.FLOAT16]
-        calibration = calibration_pictures(run.model, model.spec, targets, self.terminal)
+        calibration = calibration_pictures(run.model, targets, self.terminal)
         made = convert_files(
             model, targets, run.path, representative=samples, calibration=calibration, report=self.terminal
         )

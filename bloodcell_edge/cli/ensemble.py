@@ -37,10 +37,10 @@ def ensemble(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Average several runs and judge them on the pictures that all of them held back.
+    """Average several runs of one split and judge them on the pictures that they held back.
 
-    Runs may differ in seed, backbone, size and view, not in their labels. A student is a run like any other:
-    runs/latest points at it, and bce convert and bce parity work on it.
+    Runs may differ in seed, backbone, size and view, not in labels or split (bce train --split-seed). A student is a
+    run like any other: runs/latest points at it, and bce convert and bce parity work on it.
 
     \b
     Example:
@@ -51,12 +51,13 @@ def ensemble(
 
     from ..runs import RunFolder, point_latest
     from ..training.ensemble import distill as run_distilling
-    from ..training.ensemble import ensemble_folder, evaluate_ensemble, open_ensemble, recipe_of, save_ensemble
+    from ..training.ensemble import ensemble_folder, evaluate_ensemble, open_ensemble, save_ensemble, student_folder
+    from ..training.recipefile import load_recipe
     from ..training.recipes import choose_recipe
 
     opened = open_ensemble(runs)
     run = ensemble_folder(name, opened, force=force)
-    student = RunFolder(run.path.with_name(f"{run.path.name}-student"))
+    student = student_folder(run)
     report = Terminal()
     found = evaluate_ensemble(opened, report)
     if force:
@@ -67,11 +68,11 @@ def ensemble(
         "average": metrics["heldback"],
     }
     if distill:
-        how = recipe_of(RunFolder(runs[0])) if recipe is None else choose_recipe(recipe, **options)
+        how = load_recipe(RunFolder(runs[0]).config) if recipe is None else choose_recipe(recipe, **options)
         if force:
             shutil.rmtree(student.path, ignore_errors=True)
         report.log_to(student.log)
-        figures[str(student.path)] = run_distilling(opened, found.split, how, student, report=report).figures
+        figures[str(student.path)] = run_distilling(opened, how, student, report=report).figures
         point_latest(student.path)
     if as_json:
         told = {"run": str(run.path), **metrics, "student": None}
@@ -95,7 +96,7 @@ def _refuse_unused(distill: bool, recipe: str | None, options: Mapping[str, Any]
 
 def summary(figures: Mapping[str, Mapping[str, Any]]) -> str:
     """A line for each run, their average and the student, all on the same pictures."""
-    head = ("on pictures that all held back", "n", "accuracy", "95 % interval", "balanced", "loss", "ECE")
+    head = ("on the held-back pictures", "n", "accuracy", "95 % interval", "balanced", "loss", "ECE")
     rows = [
         (
             name,

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import echo_json, json_option, percent, say_choice
+from .options import echo_json, json_option, percent, say_choice, table
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..spec import ModelSpec
 
 
@@ -17,13 +19,14 @@ if TYPE_CHECKING:
 @click.argument("model", required=False)
 @json_option
 def info(model: str | None, as_json: bool) -> None:
-    """What a model file says of itself, and the oldest interpreter that runs it.
+    """What a model file says of itself, the oldest interpreter that runs it, and the model card.
 
     \b
     Example:
       bce info
       bce info bloodcell-int8.tflite --json
     """
+    from ..card import sections
     from ..modelfile import read_model_file
     from ..runs import choose_model
     from ..spec import load_spec
@@ -35,10 +38,16 @@ def info(model: str | None, as_json: bool) -> None:
         echo_json({"model": str(path), "bytes": path.stat().st_size, **spec.as_json()})
         return
     click.echo("\n".join(f"{name:<16} {text}" for name, text in lines(path, spec)))
+    for section in sections(spec):
+        click.echo(f"\n{section.title}")
+        if section.head:
+            click.echo(table(section.head, section.rows))
+        for line in section.lines:
+            click.echo(line)
 
 
 def lines(path: Path, spec: ModelSpec) -> list[tuple[str, Any]]:
-    """The model card, a line a fact."""
+    """What a file is, a line a fact."""
     training, figures = spec.training, spec.figures
     found = [
         ("file", f"{path} ({path.stat().st_size:,} bytes)"),
@@ -56,13 +65,13 @@ def lines(path: Path, spec: ModelSpec) -> list[tuple[str, Any]]:
             found.append((key, training[key]))
     for label, count in training.get("photographs", {}).items():
         found.append((label.lower(), f"{training['pictures'][label]} pictures of {count} photographs"))
-    if figures:
+    if "accuracy" in figures:
         low, high = figures["accuracy_interval"]
         found.append(
             (
                 "held back",
                 f"accuracy {percent(figures['accuracy'])} (95 % interval {percent(low)} to {percent(high)}, "
-                f"{figures['interval_method']}), n = {figures['n']}, before conversion",
+                f"{figures['interval_method']}), n = {figures['n']}, {_measured_on(figures)}",
             )
         )
     if spec.target != "keras":
@@ -73,6 +82,10 @@ def lines(path: Path, spec: ModelSpec) -> list[tuple[str, Any]]:
         found += [("golden samples", f"{len(spec.golden)}{absent}"), ("sha256", spec.sha256)]
     found += [("attribution", line) for line in spec.attribution]
     return found
+
+
+def _measured_on(figures: Mapping[str, Any]) -> str:
+    return f"of the {figures['target']} file" if "target" in figures else "before conversion"
 
 
 def _parity(spec: ModelSpec) -> str:

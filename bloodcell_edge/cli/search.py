@@ -65,7 +65,8 @@ def search(
     Accuracy is balanced, of what was not trained on: with several DATA each is left out in turn, with one a third of
     its photographs; pictures with a note judge only where the recipe trains on them. Latency and size are those of the
     int8 file. A third of the candidates goes on to a short fine-tuning, a third of these to the whole recipe. The same
-    command goes on where it was stopped or killed, and may run several times at once.
+    command goes on where it was stopped or killed, and may run several times at once, also on machines that share the
+    folder with its file locks. Tables, the plot, and recipes for bce train are in searches/NAME/.
 
     \b
     Example:

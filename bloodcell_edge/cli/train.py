@@ -13,12 +13,18 @@ from .options import PATH, Terminal, echo_json, force_option, group_by_option, j
 if TYPE_CHECKING:
     from ..training.recipes import Recipe
 
-_OF_THE_RECIPE = ("recipe", "view", "backbone", "alpha", "size", "weights", "epochs", "fine_tune", "seed")
+_OF_THE_RECIPE = ("recipe", "view", "backbone", "alpha", "size", "weights", "epochs", "fine_tune", "seed", "split_seed")
 
 
 @click.command()
 @click.argument("paths", metavar="DATA...", nargs=-1, required=True, type=PATH)
-@click.option("--recipe", type=click.Choice(["original", "field", "blood"]), default="field", help="How to train.")
+@click.option(
+    "--recipe",
+    type=click.Choice(["original", "field", "blood"]),
+    default="blood",
+    help="How to train.",
+    show_default=True,
+)
 @click.option("--view", type=click.Choice(["frame", "cell"]), help="What one picture gives.  [default: the recipe's]")
 @click.option("--backbone", help="Of keras.applications.  [default: mobilenet_v2]")
 @click.option("--alpha", type=click.FloatRange(0.1, 2.0), help="Width of the backbone.  [default: 1.0]")
@@ -27,6 +33,7 @@ _OF_THE_RECIPE = ("recipe", "view", "backbone", "alpha", "size", "weights", "epo
 @click.option("--epochs", type=click.IntRange(1), help="Of the last stage.  [default: the recipe's]")
 @click.option("--fine-tune", type=click.IntRange(-1), metavar="N", help="Backbone blocks to train, -1 for all.")
 @click.option("--seed", type=click.IntRange(0), help="Of everything drawn.  [default: 0]")
+@click.option("--split-seed", type=click.IntRange(0), help="Of the split alone, for bce ensemble.  [default: --seed]")
 @click.option(
     "--recipe-file", type=PATH, metavar="JSON", help="A recipe as bce search writes it, in place of all these."
 )

@@ -20,6 +20,7 @@ import numpy as np
 
 from ..errors import DataError, DownloadError, MissingFile
 from ..files import beside
+from ..runs import SHIPPED
 from .frameworks import keras
 from .recipes import Recipe
 
@@ -61,7 +62,7 @@ BACKBONES = {
 }
 
 
-BLOOD_WEIGHTS = Path(__file__).parents[1] / "models" / "backbone.npz"
+BLOOD_WEIGHTS = SHIPPED / "backbone.npz"
 """Weights of the shipped model's backbone."""
 
 
@@ -136,7 +137,18 @@ def _build_base(family: Backbone, recipe: Recipe, scaled: Any) -> Any:
         ours = [layer for layer in base.layers if layer.weights and layer.name != "to_bgr"]
         for mine, pretrained in zip(ours, theirs, strict=True):
             mine.set_weights(pretrained.get_weights())
-    return base
+    return _cut(base, recipe)
+
+
+def _cut(base: Any, recipe: Recipe) -> Any:
+    """The backbone up to the layer that the recipe names."""
+    if not recipe.ends_at:
+        return base
+    try:
+        return keras.Model(base.input, base.get_layer(recipe.ends_at).output, name=base.name)
+    except ValueError as error:
+        message = f"{recipe.backbone}: no layer {recipe.ends_at!r} for the backbone to end at"
+        raise DataError(message) from error
 
 
 def _pretrained(family: Backbone, recipe: Recipe, arguments: dict[str, Any]) -> Any:

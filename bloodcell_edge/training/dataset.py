@@ -199,11 +199,12 @@ def split_pictures(pictures: Sequence[Picture], recipe: Recipe) -> list[str]:
     if recipe.validation:
         why = "to train on one, stop by one and hold one back"
         _refuse_few(_groups_by_label(labels, groups), needed=3, why=why)
-    held_back = take_out(labels, groups, recipe.held_back, seed=recipe.seed)
+    held_back = take_out(labels, groups, recipe.held_back, seed=recipe.seed_of_split)
     sides = np.where(held_back, HELD_BACK, TRAIN).astype(object)
     rest = np.flatnonzero(~held_back)
     if recipe.validation:
-        inner = take_out([labels[i] for i in rest], [groups[i] for i in rest], recipe.validation, seed=recipe.seed + 1)
+        of_rest = [labels[i] for i in rest], [groups[i] for i in rest]
+        inner = take_out(*of_rest, recipe.validation, seed=recipe.seed_of_split + 1)
         sides[rest[inner]] = VALIDATION
     return [str(side) for side in sides]
 
@@ -332,10 +333,15 @@ def _summing_to_one(weights: NDArray[np.float64], labels: list[str | None]) -> N
     return normal
 
 
-def epoch_order(n: int, weights: NDArray[np.float64] | None, seed: tuple[int, ...]) -> NDArray[np.int64]:
-    """Which pictures one epoch shows, in which order: a shuffle, or n draws by weight. int64, shape (n,)."""
+def epoch_order(
+    n: int, weights: NDArray[np.float64] | None, seed: tuple[int, ...], *, draws: int | None = None
+) -> NDArray[np.int64]:
+    """Which pictures one epoch shows, in which order: shuffles, or draws by weight. int64, shape (draws or n,)."""
     rng = np.random.default_rng(seed)
-    return rng.permutation(n) if weights is None else rng.choice(n, n, p=weights)
+    length = n if draws is None else draws
+    if weights is not None:
+        return rng.choice(n, length, p=weights)
+    return np.concatenate([rng.permutation(n) for _ in range(-(-length // n))])[:length]
 
 
 def as_tensor_dataset(batches: Any, steps: int, size: int) -> Any:

@@ -91,4 +91,4 @@ def _drop_old(cache: Path, wanted: int) -> None:
     total = sum(path.stat().st_size for path in kept)
     while kept and total + wanted > CACHE_BYTES:
         total -= kept[0].stat().st_size
-        kept.pop(0).unlink()
+        kept.pop(0).unlink(missing_ok=True)  # where several processes share the folder, one is first

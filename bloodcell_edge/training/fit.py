@@ -29,6 +29,7 @@ from .audit import PhotographIndex, audit
 from .augment import augment_batch
 from .backbone import blocks as backbone_blocks
 from .backbone import build_model, set_trainable
+from .background import with_background
 from .dataset import (
     HELD_BACK,
     TRAIN,
@@ -53,12 +54,17 @@ from .kerasmodel import KerasModel
 from .plots import save_plots
 from .recipes import Recipe
 from .runfolder import is_unfinished, run_config
+from .shipped import never_held_back
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LEAKY = "leaky"
 """Name of the stage, and prefix of every figure, that stands on a split which cuts photographs apart."""
+
+BACKGROUND_THRESHOLD = 0.5
+"""Top score below which a model with a background says UNIDENTIFIED until a threshold is fitted: no label is likelier
+than all else together."""
 
 _UNREADABLE = "unreadable.json"  # beside the split: a run that goes on reads only what could be read
 
@@ -109,6 +115,7 @@ def train(
     *,
     drawn: bool = False,
     teacher: Teacher | None = None,
+    brief: bool = False,
     report: Reporter,
 ) -> ModelSpec:
     """Train a model and fill a run folder; an interrupted run of the same recipe and data goes on.
@@ -119,6 +126,7 @@ def train(
         run: the folder to fill.
         drawn: the pictures are drawn, so that every figure must say so.
         teacher: what to learn from beside the labels.
+        brief: draw no plots and remember no photographs: for a run that is judged and removed.
         report: told how far it is.
 
     Returns:
@@ -142,7 +150,10 @@ def train(
     for number, stage in enumerate(_stages(state)):
         run_stage(number, stage, model, checkpoint, history=run.history, report=report)
     save_history(run.history, checkpoint.history)
-    spec = _finish(state, checkpoint.history, drawn=drawn, seconds=earlier + time.perf_counter() - start)
+    others = _learn_background(state, dataset.unknown) if recipe.background else None
+    seconds = earlier + time.perf_counter() - start
+    done = state if others is None else others.state
+    spec = _finish(done, checkpoint.history, others, drawn=drawn, brief=brief, seconds=seconds)
     shutil.rmtree(run.state, ignore_errors=True)
     return spec
 
@@ -177,7 +188,7 @@ def _split_and_prepare(
     """
     if run.config.is_file() and run.split.is_file():
         return _resume(run, recipe, report)
-    if dataset.unknown:
+    if dataset.unknown and not recipe.background:
         report.say(f"left out as none of these: {_listed(count_by_label(dataset.unknown))}")
     if dataset.skipped:
         report.say(f"skipped: {dataset.skipped} hidden files or files that are no pictures")
@@ -194,6 +205,8 @@ def _split_and_prepare(
     _refuse_empty(dataset.root, replace(dataset, pictures=with_cell).by_label())
     pictures = with_photographs(prepared.pictures, report)
     rows = members(pictures, recipe)
+    if recipe.weights == "blood":
+        rows = never_held_back(rows, report)
     write_json(run.config, run_config(recipe, dataset))
     write_json(run.path / _UNREADABLE, [vars(one) for one in bad])
     save_split(run.split, rows)
@@ -326,7 +339,7 @@ def _fine_tune_stage(
     """Train the backbone's last blocks and the head, in these of all epochs under one falling learning rate."""
     recipe = state.recipe
     weights, targets = state.weights(rows), state.targets(rows)
-    steps = max(len(rows) // recipe.batch, 1)
+    steps = max((recipe.draws or len(rows)) // recipe.batch, 1)
     done, total = steps * epochs.start, steps * recipe.fine_tune_epochs
 
     def begin(fresh: bool) -> Any:
@@ -337,7 +350,7 @@ def _fine_tune_stage(
         return state.model
 
     def batches(epoch: int) -> dict[str, Any]:
-        order = epoch_order(len(rows), weights, (recipe.seed, 3, done, epoch))
+        order = epoch_order(len(rows), weights, (recipe.seed, 3, done, epoch), draws=recipe.draws)
         return {"x": as_tensor_dataset(partial(batch, order, epoch), steps, recipe.size), "shuffle": False}
 
     def batch(order: NDArray[np.int64], epoch: int, step: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
@@ -385,7 +398,11 @@ def _compile(net: Any, state: _Run, rate: Any) -> None:
 
 
 def _scores(state: _Run, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    return KerasModel(state.model, _bare_spec(state), state.folder.model).scores(state.prepared.pixels[rows])
+    return _bare(state).scores(state.prepared.pixels[rows])
+
+
+def _bare(state: _Run) -> KerasModel:
+    return KerasModel(state.model, _bare_spec(state), state.folder.model)
 
 
 def _loss_and_accuracy(state: _Run, rows: NDArray[np.int64], scores: NDArray[np.float32]) -> tuple[float, float]:
@@ -397,10 +414,55 @@ def _bare_spec(state: _Run) -> ModelSpec:
     recipe = state.recipe
     name = state.folder.path.name
     view = recipe.shown_as
-    return ModelSpec(name, state.labels, view.name, view.size, "keras", IMAGE_VERSION, view.crop_um, view.light)
+    bare = ModelSpec(name, state.labels, view.name, view.size, "keras", IMAGE_VERSION, view.crop_um, view.light)
+    if state.model.output_shape[-1] == len(state.labels):
+        return bare
+    return bare.with_(background=True, reject_threshold=BACKGROUND_THRESHOLD)
 
 
-def _finish(state: _Run, history: list[dict[str, Any]], *, drawn: bool, seconds: float) -> ModelSpec:
+@dataclass(frozen=True)
+class _Others:
+    """Pictures of none of the classes, and the run whose network has learnt of those on the training side."""
+
+    state: _Run
+    rows: tuple[Member, ...]
+    prepared: Prepared
+
+    def side(self, name: str) -> NDArray[np.int64]:
+        """Positions of the pictures on one side of the split."""
+        return np.flatnonzero([row.split == name for row in self.rows])
+
+    def figures(self) -> dict[str, int]:
+        """How many of those held back are rejected: their top score is below a half, or there is no cell to name."""
+        rows = self.prepared.rows(self.side(HELD_BACK))
+        top = _bare(self.state).scores(rows.pixels).max(axis=1, initial=0.0)
+        unidentified = rows.found & ((top < BACKGROUND_THRESHOLD) | rows.marked)
+        no_cell = int((~rows.found).sum())
+        asked = {"unidentified": int(unidentified.sum()), "no_cell": no_cell}
+        return {"n": len(top), "rejected": sum(asked.values()), **asked}
+
+
+def _learn_background(state: _Run, unknown: Sequence[Picture]) -> _Others | None:
+    """Fit an output for none of the classes; None where there are no pictures of others."""
+    recipe, report = state.recipe, state.report
+    if not unknown:
+        report.say("no pictures of other classes: nothing is learnt of what is none of these")
+        return None
+    with report.bar("read others") as progress:
+        prepared = prepare_pictures(unknown, recipe.shown_as, margin=recipe.margin, progress=progress)
+    pictures = with_photographs(prepared.pictures, report)
+    others = _Others(state, tuple(members(pictures, recipe)), replace(prepared, pictures=tuple(pictures)))
+    save_split(state.folder.unknown, others.rows)
+    trained = others.side(TRAIN)
+    report.say(f"none of these: learning from {_listed(count_by_label([pictures[row] for row in trained]))}")
+    known = state.prepared.rows(state.side(TRAIN))
+    model = with_background(state.model, known, prepared.rows(trained[prepared.found[trained]]), recipe)
+    return replace(others, state=replace(state, model=model))
+
+
+def _finish(
+    state: _Run, history: list[dict[str, Any]], others: _Others | None, *, drawn: bool, brief: bool, seconds: float
+) -> ModelSpec:
     """Figures on the held-back pictures, plots, spec and the model itself; metrics.json last: it says "done"."""
     run = state.folder
     held_back = np.flatnonzero([row.split == HELD_BACK for row in state.rows])  # also those without a cell
@@ -410,19 +472,26 @@ def _finish(state: _Run, history: list[dict[str, Any]], *, drawn: bool, seconds:
     with beside(run.model) as temporary:
         keras.Model(state.model.input, state.model.output, name="bloodcell").save(temporary)
     trained = [row for row, member in enumerate(state.rows) if member.split != HELD_BACK]  # or looked at in vain
-    spec = _spec(state, trained, found.as_json(), drawn=drawn)
+    learnt_from = [(state.rows[row], state.prepared.hashes[row]) for row in trained]
+    if others is not None:
+        learnt_from += [(others.rows[row], others.prepared.hashes[row]) for row in others.side(TRAIN)]
+    spec = _spec(state, [state.rows[row].picture for row in trained], found.as_json(), drawn=drawn)
+    spec = spec.with_(seen=collect([(row.sha256, hashes) for row, hashes in learnt_from]).as_json())
     save_spec(run.spec, spec)
-    save_photographs(run.index, [state.rows[row].picture for row in trained], state.report)
-    with_cell = np.flatnonzero(shown.found)
-    asked = [pictures[row] for row in with_cell]
-    save_plots(run.plots, history=history, evaluation=found, pictures=asked, scores=scores[with_cell])
-    write_json(run.metrics, _metrics(state, history, {"model": str(run.model), **found.as_json()}, seconds))
+    if not brief:
+        save_photographs(run.index, [row.picture for row, _ in learnt_from], state.report)
+        with_cell = np.flatnonzero(shown.found)
+        asked = [pictures[row] for row in with_cell]
+        save_plots(run.plots, history=history, evaluation=found, pictures=asked, scores=scores[with_cell])
+    heldback = {"model": str(run.model), **found.as_json()}
+    if others is not None:
+        heldback["unknown"] = others.figures()
+    write_json(run.metrics, _metrics(state, history, heldback, seconds))
     return spec
 
 
-def _spec(state: _Run, trained: list[int], heldback: dict[str, Any], *, drawn: bool) -> ModelSpec:
-    recipe, rows = state.recipe, state.rows
-    pictures = [rows[row].picture for row in trained]
+def _spec(state: _Run, pictures: list[Picture], heldback: dict[str, Any], *, drawn: bool) -> ModelSpec:
+    recipe = state.recipe
     training = {
         "recipe": recipe.name,
         "backbone": recipe.backbone,
@@ -433,11 +502,9 @@ def _spec(state: _Run, trained: list[int], heldback: dict[str, Any], *, drawn: b
         "photographs": photographs_by_label(pictures),
         "drawn": drawn,
     }
-    seen = collect([(rows[row].sha256, state.prepared.hashes[row]) for row in trained])
     return _bare_spec(state).with_(
         training=training,
         figures=heldback,
-        seen=seen.as_json(),
         split_sha256=sha256_file(state.folder.split),
         bce_version=__version__,
     )

@@ -25,5 +25,6 @@ except ImportError as _error:
     raise RuntimeMissing(_message) from _error
 
 logging.getLogger("absl").setLevel(logging.ERROR)
+logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of every new network in a process that trains many
 
 __all__ = ["keras", "tf"]

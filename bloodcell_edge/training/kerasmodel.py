@@ -36,11 +36,12 @@ class KerasModel:
 
     def scores(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities, float32 (n, labels), of uint8 RGB pictures (n, height, width, 3)."""
+        labels = len(self.spec.labels)
         answers = [
-            self.net.predict_on_batch(pixels[start : start + _BATCH].astype(np.float32))
+            self.net.predict_on_batch(pixels[start : start + _BATCH].astype(np.float32))[:, :labels]
             for start in range(0, len(pixels), _BATCH)
         ]
-        return np.concatenate(answers) if answers else np.empty((0, len(self.spec.labels)), np.float32)
+        return np.concatenate(answers) if answers else np.empty((0, labels), np.float32)
 
 
 def open_keras(path: str | Path, *, labels: tuple[str, ...] | None = None, view: str | None = None) -> KerasModel:
@@ -73,9 +74,9 @@ def open_keras(path: str | Path, *, labels: tuple[str, ...] | None = None, view:
         spec = _bare_spec(path, net, labels, view)
     else:
         spec = load_spec(beside)
-    expected, found = (*spec.input_size, 3, len(spec.labels)), (*net.input_shape[1:], net.output_shape[-1])
+    expected, found = (*spec.input_size, 3, len(spec.outputs)), (*net.input_shape[1:], net.output_shape[-1])
     if expected != found:
-        message = f"{path}: expected height, width, channels, labels {expected} as its spec says, found {found}"
+        message = f"{path}: expected height, width, channels, outputs {expected} as its spec says, found {found}"
         raise SpecError(message)
     return KerasModel(net, spec, path)
 

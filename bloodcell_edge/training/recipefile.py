@@ -17,7 +17,7 @@ def save_recipe(path: Path, recipe: Recipe) -> None:
 
 
 def load_recipe(path: Path) -> Recipe:
-    """Read what `save_recipe` wrote; what is missing is as in `Recipe`.
+    """Read what `save_recipe` wrote, or the recipe.json of a run; what is missing is as in `Recipe`.
 
     Raises:
         MissingFile: no such file.
@@ -31,6 +31,8 @@ def load_recipe(path: Path) -> Recipe:
     except ValueError as error:
         message = f"{path}: not a JSON file ({error}); expected a recipe as bce search writes it"
         raise DataError(message) from error
+    if isinstance(values, dict) and isinstance(values.get("recipe"), dict):  # beside what else a run is known by
+        values = values["recipe"]
     known = {field.name for field in fields(Recipe)}
     if not isinstance(values, dict) or "name" not in values or not set(values) <= known:
         strange = ", ".join(sorted(set(values) - known)) if isinstance(values, dict) else type(values).__name__

@@ -5,7 +5,8 @@ original   the project this grew from, exactly: whole frame squeezed to 224 px, 
            pooling, Dense 256 relu, Dense softmax, Adam, batch 32, up to 15 epochs, early stopping (patience 5).
            Trained twice: on the original's split by file, whose figure is leaky, and on a split by photograph.
 blood      located cells under white light, from several sources at once, balanced by class, source and photograph,
-           augmented by what differs between microscopes; pictures with a note on their label are not trained on.
+           augmented by what differs between microscopes; pictures with a note on their label are not trained on;
+           with an output for none of the classes, from the other class folders of DATA.
 field      whole frame, split by photograph, balanced by photograph, augmented; the head first, on cached
            features, then the backbone, its last blocks first, with a cosine schedule. No figure of the held-back
            pictures chooses anything.
@@ -70,6 +71,7 @@ class Recipe:
         light: one of `views.LIGHTS`, for view "cell".
         backbone: a key of `backbone.BACKBONES`.
         alpha: width of the backbone, 1.0 is the published one.
+        ends_at: the layer of the backbone that the pooling stands on; "" for its last. What lies behind is left out.
         size: input side in pixels.
         weights: "imagenet", "blood" (the shipped backbone), "none" or a weights file.
         pooling: "max" or "avg", over the backbone's last map.
@@ -85,14 +87,17 @@ class Recipe:
         label_smoothing: share of the target given to all classes.
         patience: epochs without a better validation loss before stopping, then the best weights are restored;
             None trains to the end and needs no validation pictures.
+        draws: pictures that an epoch of fine-tuning shows; None for as many as there are.
         balance: draw classes equally, sources equally within a class, photographs equally within a source.
         noted: weight in these draws of a picture whose table has a note on it (such as a doubtful label); held back,
             it counts like any other.
+        background: fit an output for none of the classes, where DATA has pictures of others; see `background`.
         augmentation: None for pictures as they are.
         views: augmented views of each picture for the head stage.
         held_back: share of photographs kept for figures only.
         validation: share of the remaining photographs that early stopping looks at.
         seed: of everything drawn.
+        split_seed: of the split alone; None means `seed`. Runs of one split_seed hold back the same pictures.
     """
 
     name: str
@@ -101,6 +106,7 @@ class Recipe:
     light: str = "camera"
     backbone: str = "mobilenet_v2"
     alpha: float = 1.0
+    ends_at: str = ""
     size: int = 224
     weights: str = "imagenet"
     pooling: str = "avg"
@@ -115,13 +121,21 @@ class Recipe:
     weight_decay: float = 1e-4
     label_smoothing: float = 0.1
     patience: int | None = None
+    draws: int | None = None
     balance: bool = True
     noted: float = 1.0
+    background: bool = False
     augmentation: Augmentation | None = Augmentation()
     views: int = 2
     held_back: float = 0.2
     validation: float = 0.0
     seed: int = 0
+    split_seed: int | None = None
+
+    @property
+    def seed_of_split(self) -> int:
+        """The seed that draws the split."""
+        return self.seed if self.split_seed is None else self.split_seed
 
     @property
     def shown_as(self) -> View:
@@ -167,8 +181,10 @@ RECIPES = {
         view="cell",
         light="white",
         size=128,
-        fine_tune_epochs=10,
+        fine_tune_epochs=14,
+        draws=4096,
         noted=0.0,
+        background=True,
         # what differs between microscopes: stain, lamp, focus, pixels, camera
         augmentation=Augmentation(
             contrast=0.2, stain=0.3, white=0.08, density=0.25, gamma=0.2, blur=0.5, sharpen=0.2, noise=0.3, jpeg=0.5

@@ -40,15 +40,24 @@ def new_run_folder(name: str | None, recipe: Recipe, dataset: Dataset) -> RunFol
         DataError: the name is not one of a folder in runs/.
     """
     if name is not None:
-        if name in ("", ".", "..", LATEST.name) or "/" in name:
-            message = f"--name {name!r}: expected the name of a folder to be made in {RUNS}/, without a slash"
-            raise DataError(message)
-        return RunFolder(RUNS / name)
+        return named_run(name)
     config = run_config(recipe, dataset)
     number = 1
     while not _is_free(run := RunFolder(RUNS / f"{recipe.name}-{number}")) and not is_unfinished(run, config):
         number += 1
     return run
+
+
+def named_run(name: str) -> RunFolder:
+    """The folder of that name in runs/.
+
+    Raises:
+        DataError: it is not the name of a folder there.
+    """
+    if name in ("", ".", "..", LATEST.name) or "/" in name:
+        message = f"--name {name!r}: expected the name of a folder to be made in {RUNS}/, without a slash"
+        raise DataError(message)
+    return RunFolder(RUNS / name)
 
 
 def _is_free(run: RunFolder) -> bool:

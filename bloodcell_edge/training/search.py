@@ -13,7 +13,8 @@ import io
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data import Dataset, Progress, load_all, read_each
+from ..data import Dataset, Progress, read_each
 from ..errors import BceError, DataError, OutputExists
 from ..files import sha256_file, write_json, write_text
 from ..reporting import Reporter
@@ -30,8 +31,8 @@ from .fit import weights_name, with_photographs
 from .frameworks import keras
 from .recipefile import save_recipe
 from .runfolder import run_config
-from .searchladder import TRIALS, Job, Ladder, Measure, candidate_of, locked, ranked
-from .searchplot import Point, plot_search
+from .searchladder import TRIALS, Job, Ladder, Measure, candidate_of, locked, ranked, storage_errors
+from .searchplot import plot_search
 from .searchrungs import RUNGS, Judge, Judged, make_folds
 from .searchspace import Space, recipe_of
 
@@ -148,28 +149,34 @@ def search(
         report: told how far it is.
 
     Raises:
-        DataError: classes or photographs are too few to leave some out, or pictures changed since the study began.
+        DataError: a DATA given twice, classes or photographs too few to leave some out, or pictures that changed since
+            the study began.
         OutputExists: the folder holds a study of something else.
+        StoreError: its SQLite file cannot be read or written.
     """
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
+    _refuse_twice(paths)
     rows = _begin(paths, dataset, recipe, space, folder, report)
-    names = [path.as_posix() for path in paths]
-    judge = Judge(
-        rows,
-        dataset.labels,
-        make_folds(rows, dataset.labels, names, noted=bool(recipe.noted), seed=recipe.seed),
-        folder=folder,
-        seed=recipe.seed,
-    )
+    first = paths[0].as_posix()
+    folds = make_folds(rows, dataset.labels, first=first, noted=bool(recipe.noted), seed=recipe.seed)
+    judge = Judge(rows, dataset.labels, folds, folder=folder, seed=recipe.seed)
     per_bracket, brackets = trials or TRIALS, 1 if trials or minutes is None else None
-    with Ladder(folder, space, recipe) as ladder:
+    with storage_errors(folder), Ladder(folder, space, recipe) as ladder:
         worker = _Worker(ladder, judge, recipe, len(dataset.labels), measure, _Watched(report, deadline))
         try:
             finished = worker.work(per_bracket, brackets)
         except KeyboardInterrupt:
+            _write_down(ladder, recipe, folder, finished=False)
             report.say(f"stopped; the same command goes on, from the last epoch, with what is in {folder}")
             raise
-        return _write_down(ladder, recipe, folder, finished)
+        return _write_down(ladder, recipe, folder, finished=finished)
+
+
+def _refuse_twice(paths: Sequence[Path]) -> None:
+    twice = [path.as_posix() for path, count in Counter(path.resolve() for path in paths).items() if count > 1]
+    if twice:
+        message = f"{twice[0]}: given twice, so that it would judge what was trained on it; name each DATA once"
+        raise DataError(message)
 
 
 def _begin(
@@ -185,9 +192,7 @@ def _begin(
     config_file, listed = folder / "config.json", folder / "pictures.csv"
     with locked(folder / "begin.lock"):
         if config_file.is_file():
-            if json.loads(config_file.read_text(encoding="utf-8")) != json.loads(json.dumps(config)):
-                message = f"{folder}: holds a search of other data, recipe or space; give another --name, or --force"
-                raise OutputExists(message)
+            _refuse_another(config_file, config)
             rows = load_split(listed)
             changed = [row.picture.file for row in rows if not _is_as_it_was(row)]
             if changed:
@@ -195,26 +200,43 @@ def _begin(
                 raise DataError(message)
             report.say(f"{folder}: going on with {len(rows)} pictures")
             return rows
-        rows = _listed(paths, dataset, report)
+        rows = _listed(dataset, report)
         save_split(listed, rows)
         write_json(config_file, config)
     return rows
+
+
+def _refuse_another(path: Path, config: Mapping[str, Any]) -> None:
+    """Raise where a folder was begun with something else, naming what differs."""
+    try:
+        begun = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        message = (
+            f"{path}: expected what a search began with, found no JSON object ({error}); give --force to begin again"
+        )
+        raise DataError(message) from error
+    wanted = json.loads(json.dumps(config))
+    other = [key for key in wanted if begun.get(key) != wanted[key]]
+    if other:
+        message = (
+            f"{path.parent}: holds a search begun with something else ({', '.join(other)}); give another --name, or "
+            "--force to begin again"
+        )
+        raise OutputExists(message)
 
 
 def _is_as_it_was(row: Member) -> bool:
     return row.picture.path.is_file() and sha256_file(row.picture.path) == row.sha256
 
 
-def _listed(paths: Sequence[Path], dataset: Dataset, report: Reporter) -> list[Member]:
-    """Every readable picture with its photograph, and in the place of its split the number of its source."""
-    counts = [len(load_all([path], labels=dataset.labels, subset="train").pictures) for path in paths]
-    source = dict(zip((one.file for one in dataset.pictures), np.repeat(range(len(paths)), counts), strict=True))
+def _listed(dataset: Dataset, report: Reporter) -> list[Member]:
+    """Every readable picture with its photograph; which side it is on is another question in every fold."""
     with report.bar("read") as progress:
         done, bad = read_each(dataset.pictures, lambda _: None, progress=progress)
     for one in (*dataset.unreadable, *bad):
         report.say(f"left out: {one.error}")
     pictures = with_photographs([picture for picture, _ in done], report)
-    return [Member(one, str(source[one.file]), "", sha256_file(one.path)) for one in pictures]
+    return [Member(one, "", "", sha256_file(one.path)) for one in pictures]
 
 
 @dataclass
@@ -259,7 +281,9 @@ class _Worker:
                     continue
                 if job is None:
                     return True
-                failures = 0 if self._do(job) else failures + 1
+                with job.lock:  # free for others however it ends
+                    judged = self._do(job)
+                failures = 0 if judged else failures + 1
             except _TimeIsUp:
                 return False
             if failures == _MOST_FAILED:
@@ -295,7 +319,7 @@ def _figures(found: Judged) -> str:
     return f"balanced accuracy {100 * found.balanced_accuracy:.1f} % (left out: {each}; n = {found.n})"
 
 
-def _write_down(ladder: Ladder, recipe: Recipe, folder: Path, finished: bool) -> Found:
+def _write_down(ladder: Ladder, recipe: Recipe, folder: Path, *, finished: bool) -> Found:
     """trials.csv, front.csv, front.png, and a recipe for every candidate on the front."""
     rows = tuple(row for rung in RUNGS for row in _rows(rung.number, ladder.done(rung.number)))
     failed = sum(len(ladder.failed(rung.number)) for rung in RUNGS)
@@ -308,9 +332,7 @@ def _write_down(ladder: Ladder, recipe: Recipe, folder: Path, finished: bool) ->
         return found
     best = folder / "best.json"
     save_recipe(best, recipe_of(recipe, found.front()[0].chosen))
-    points = [Point(one.rung, one.balanced_accuracy, one.latency_ms, one.bytes, one.front, str(one.candidate))
-              for one in rows]  # fmt: skip
-    plot_search(points, folder / "front.png")
+    plot_search(rows, folder / "front.png")
     return replace(found, best=best)
 
 

@@ -24,7 +24,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from .. import machine
-from ..errors import RuntimeMissing
+from ..errors import RuntimeMissing, StoreError
 from ..reporting import Reporter
 from .searchrungs import RUNGS, Rung
 from .searchspace import Space, architecture, own_values, suggest
@@ -36,9 +36,13 @@ if TYPE_CHECKING:
 
 try:
     import optuna
+    from sqlalchemy.exc import SQLAlchemyError
 except ImportError as _error:
     _message = f'optuna cannot be imported ({_error}); bce search needs it: pip install "bloodcell-edge[train]"'
     raise RuntimeMissing(_message) from _error
+
+STORAGE = "study.sqlite"
+"""The file in a search's folder that holds all trials."""
 
 TRIALS = 30
 """Candidates of rung 1 before the best of them go on: about an hour on two cores, with 10 on rung 2 and 3 on rung 3."""
@@ -84,6 +88,29 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def storage_errors(folder: Path) -> Iterator[None]:
+    """Turn what goes wrong with the SQLite file into one line: damaged, read-only, in use, no room on the disk.
+
+    Raises:
+        StoreError: in place of SQLAlchemy's and Optuna's own errors.
+    """
+    try:
+        yield
+    except (SQLAlchemyError, optuna.exceptions.OptunaError) as error:
+        raise _not_a_storage(folder, error) from error
+
+
+def _not_a_storage(folder: Path, error: Exception) -> StoreError:
+    cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) and error.__cause__ else error
+    why = next(iter(str(cause).splitlines()), type(cause).__name__)
+    message = (
+        f"{folder / STORAGE}: expected the writable SQLite file of a search, found otherwise ({why}); put a copy of it "
+        "back, give another --name, or --force to begin again"
+    )
+    return StoreError(message)
+
+
 @dataclass(frozen=True)
 class Job:
     """A candidate to be judged, held by the lock on its file."""
@@ -103,9 +130,12 @@ class Ladder:
 
     def __enter__(self) -> Ladder:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        url, wait = f"sqlite:///{(self._folder / 'study.sqlite').resolve()}", {"timeout": _LOCK_WAIT_S}
+        url, wait = f"sqlite:///{(self._folder / STORAGE).resolve()}", {"timeout": _LOCK_WAIT_S}
         with self._deciding():
-            self._storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": wait})
+            try:
+                self._storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": wait})
+            except RuntimeError as error:  # only here: of another version of Optuna
+                raise _not_a_storage(self._folder, error) from error
             self.studies = {
                 rung.number: optuna.create_study(
                     storage=self._storage,
@@ -197,8 +227,8 @@ class Ladder:
 
     def let_go(self, job: Job) -> None:
         """Leave a trial to the next process, without blaming it."""
-        job.trial.set_user_attr("let go", True)
-        job.lock.close()
+        with job.lock:
+            job.trial.set_user_attr("let go", True)
 
     def tell(self, job: Job, values: tuple[float, float, int] | None, **notes: Any) -> None:
         """Write a result down; None where the candidate could not be judged."""
@@ -237,12 +267,13 @@ class Ladder:
         """What an architecture costs on this kind of machine: ms, bytes, the machine; measured once for all trials."""
         cpu = str(machine.describe()["cpu"])
         study, key = self.studies[1], f"cost {json.dumps([*architecture(recipe).values(), labels, cpu])}"
-        known = study.user_attrs.get(key)
-        if known is None:
-            known = [float(value) for value in measure(recipe, labels)]
-            study.set_user_attr(key, known)
-            size = f"{recipe.backbone} {recipe.alpha:g} at {recipe.size} px, {recipe.pooling}, hidden {recipe.hidden}"
-            report.say(f"{size}: int8 {known[0]:.2f} ms, {known[1] / 1e6:.2f} MB")
+        with locked(self._folder / "cost.lock"):  # two clocks at once would disturb each other
+            known = study.user_attrs.get(key)
+            if known is None:
+                known = [float(value) for value in measure(recipe, labels)]
+                study.set_user_attr(key, known)
+                what = f"{recipe.backbone} {recipe.alpha:g}, {recipe.size} px, {recipe.pooling}, hidden {recipe.hidden}"
+                report.say(f"{what}: int8 {known[0]:.2f} ms, {known[1] / 1e6:.2f} MB")
         return known[0], int(known[1]), cpu
 
 

@@ -5,7 +5,7 @@ rung  what is trained
 ====  ==================================================================================================
 1     the head, on features of the frozen backbone that are made once for each backbone, size and strength
 2     the whole recipe, but with few pictures and epochs
-3     the whole recipe
+3     the whole recipe, on as many pictures of each source as an hour has time for
 ====  ==================================================================================================
 
 Every fold is trained without the pictures that judge it. With several DATA each is left out in turn, which tells how a
@@ -46,6 +46,9 @@ FOLDS = 3
 WATCHED = 0.02
 """Share of photographs that a fold's own training holds back: it is judged elsewhere, but watches at least one."""
 
+MEMORY_BYTES = 2 << 30
+"""Most that decoded pictures of several input sizes may take at once; those of the last one always stay."""
+
 _POOLINGS = ("avg", "max")  # halves of the cached features, in this order
 
 
@@ -55,13 +58,13 @@ class Rung:
 
     Attributes:
         number: 1, 2 or 3.
-        pictures: most that are taken of each source; None takes all.
+        pictures: most that are taken of each source.
         head_epochs: most epochs of the head; None leaves the recipe's.
         fine_tune_epochs: likewise of fine-tuning.
     """
 
     number: int
-    pictures: int | None
+    pictures: int
     head_epochs: int | None = None
     fine_tune_epochs: int | None = None
 
@@ -75,7 +78,8 @@ class Rung:
         return replace(recipe, head_epochs=head, fine_tune_epochs=tune, held_back=WATCHED)
 
 
-RUNGS = (Rung(1, 1000), Rung(2, 600, head_epochs=4, fine_tune_epochs=2), Rung(3, None))
+RUNGS = (Rung(1, 1000), Rung(2, 600, head_epochs=4, fine_tune_epochs=6), Rung(3, 1500))
+"""Sized so that an hour on two cores judges 30, 10 and 3 candidates."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,14 +107,14 @@ class Judged:
 
 
 def make_folds(
-    rows: Sequence[Member], labels: Sequence[str], names: Sequence[str], *, noted: bool = True, seed: int
+    rows: Sequence[Member], labels: Sequence[str], *, first: str, noted: bool = True, seed: int
 ) -> list[Fold]:
     """Leave each source out in turn, or, of a single one, each third of the photographs.
 
     Args:
-        rows: pictures with group; `split` is the number of the source.
+        rows: pictures with group and source.
         labels: of the model; every fold must have all of them to train on.
-        names: of the sources.
+        first: what the source without a name is called, see `Picture.source`.
         noted: judge also by pictures with a note, whose label may be doubtful.
         seed: of the draw of photographs.
 
@@ -118,14 +122,8 @@ def make_folds(
         DataError: a class is missing where a source is left out, or has too few photographs.
     """
     groups = np.array(group_names([row.picture for row in rows]))
-    parts = (
-        [np.flatnonzero([row.split == str(number) for row in rows]) for number in range(len(names))]
-        if len(names) > 1
-        else _thirds([row.picture for row in rows], seed)
-    )
-    names = names if len(names) > 1 else [f"part {number + 1} of {len(parts)}" for number in range(len(parts))]
     folds = []
-    for name, part in zip(names, parts, strict=True):
+    for name, part in _parts([row.picture for row in rows], first, seed).items():
         rest = np.flatnonzero(~np.isin(groups, groups[part]))  # nor what shows a photograph of this source
         missing = [label for label in labels if label not in {rows[row].picture.label for row in rest.tolist()}]
         if missing:
@@ -133,6 +131,14 @@ def make_folds(
             raise DataError(message)
         folds.append(Fold(name, rest, part if noted else part[[not rows[row].picture.note for row in part.tolist()]]))
     return folds
+
+
+def _parts(pictures: Sequence[Picture], first: str, seed: int) -> dict[str, NDArray[np.int64]]:
+    """What is left out in turn: positions of pictures, by name."""
+    sources = list(dict.fromkeys(picture.source for picture in pictures))
+    if len(sources) == 1:
+        return {f"part {number + 1} of {FOLDS}": part for number, part in enumerate(_thirds(pictures, seed))}
+    return {source or first: np.flatnonzero([picture.source == source for picture in pictures]) for source in sources}
 
 
 def _thirds(pictures: Sequence[Picture], seed: int) -> list[NDArray[np.int64]]:
@@ -147,24 +153,22 @@ def _thirds(pictures: Sequence[Picture], seed: int) -> list[NDArray[np.int64]]:
     return [*parts, left]
 
 
-def some_pictures(rows: Sequence[Member], most: int | None, seed: int) -> NDArray[np.int64]:
+def some_pictures(rows: Sequence[Member], most: int, seed: int) -> NDArray[np.int64]:
     """Positions of about `most` pictures of each source: classes alike, of as many photographs as there are.
 
     Args:
-        rows: pictures with group; `split` is the number of the source.
-        most: None takes all.
+        rows: pictures with group and source.
+        most: of a source.
         seed: of the draw; the same pictures give the same choice.
     """
-    if most is None:
-        return np.arange(len(rows))
     shuffled = np.random.default_rng(seed).permutation(len(rows))
     shown: Counter[tuple[str, str, str]] = Counter()
     kinds: dict[str, dict[str, list[tuple[int, int]]]] = defaultdict(lambda: defaultdict(list))
     names = group_names([row.picture for row in rows])
     for place in shuffled.tolist():
-        row, label = rows[place], rows[place].picture.label or ""
-        kinds[row.split][label].append((shown[row.split, label, names[place]], place))
-        shown[row.split, label, names[place]] += 1
+        source, label = rows[place].picture.source, rows[place].picture.label or ""
+        kinds[source][label].append((shown[source, label, names[place]], place))
+        shown[source, label, names[place]] += 1
     # one picture of each photograph, then a second one of each, and so on; the sort keeps the shuffled order
     by_turn = [
         sorted(own, key=lambda turn: turn[0])[: max(most // len(classes), 1)]
@@ -175,7 +179,7 @@ def some_pictures(rows: Sequence[Member], most: int | None, seed: int) -> NDArra
 
 
 class Judge:
-    """Trains candidates and judges them; keeps pictures and features of the last architecture in memory."""
+    """Trains candidates and judges them; keeps decoded pictures, and the features of the last candidate, in memory."""
 
     def __init__(
         self, rows: Sequence[Member], labels: tuple[str, ...], folds: Sequence[Fold], *, folder: Path, seed: int
@@ -250,15 +254,20 @@ class Judge:
     def _pictures(self, recipe: Recipe, chosen: NDArray[np.int64], report: Reporter) -> Prepared:
         key = recipe.shown_as
         if key not in self._prepared:
-            self._prepared.clear()
             with report.bar(f"read {len(chosen)} pictures") as progress:
                 wanted = [self._rows[row].picture for row in chosen]
                 prepared = prepare_pictures(wanted, recipe.shown_as, margin=recipe.margin, progress=progress)
             if prepared.unreadable:
                 message = f"{prepared.unreadable[0].error}; it could be read when this search began: put it back"
                 raise DataError(message)
+            self._make_room(prepared)
             self._prepared[key] = prepared
         return self._prepared[key]
+
+    def _make_room(self, wanted: Prepared) -> None:
+        """Forget the oldest pictures until others fit."""
+        while self._prepared and sum(map(_bytes, (*self._prepared.values(), wanted))) > MEMORY_BYTES:
+            del self._prepared[next(iter(self._prepared))]
 
     def _cached_features(
         self, recipe: Recipe, prepared: Prepared, chosen: NDArray[np.int64], report: Reporter
@@ -292,12 +301,16 @@ class Judge:
 
     def _judge_trained(self, recipe: Recipe, fold: Fold, run: RunFolder, report: Reporter) -> float:
         if not run.metrics.is_file():
-            train(self._dataset(fold.train), recipe, run, report=report)
+            train(self._dataset(fold.train), recipe, run, brief=True, report=report)
         answers = evaluate_files(open_keras(run.model), self._dataset(fold.judge), allow_seen=True, report=report)
         return answers.evaluation.balanced_accuracy or 0.0
 
     def _dataset(self, rows: NDArray[np.int64]) -> Dataset:
         return Dataset(self._folder, self._labels, tuple(self._rows[row].picture for row in rows))
+
+
+def _bytes(prepared: Prepared) -> int:
+    return prepared.pixels.nbytes + prepared.wide.nbytes
 
 
 def _two_poolings(recipe: Recipe, labels: int) -> keras.Model:

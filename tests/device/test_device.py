@@ -134,13 +134,15 @@ def test_an_interpreter_is_there_and_refuses_what_is_no_model(tmp_path, monkeypa
 
 
 def test_the_command_answers(bce, tmp_path):
-    """bce classify without a model: one line on stderr that says what to do, exit code 1, nothing on stdout."""
+    """bce classify without a model takes the one that is shipped, and says so; a line of JSON for each cell."""
     cv2.imwrite(str(tmp_path / "field.png"), FIELD)
     result = bce("classify", "field.png", "--json")
 
-    assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr.startswith("bce: error: no model given and no runs/latest/bloodcell-int8.tflite here; ")
-    assert len(result.stderr.splitlines()) == 1
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.startswith("model: ")
+    assert result.stderr.endswith("bloodcell-int8.tflite (shipped with bce)\n")
+    (answer,) = map(json.loads, result.stdout.splitlines())
+    assert answer["file"] == "field.png"
 
 
 def test_what_is_not_there_is_said(tmp_path):

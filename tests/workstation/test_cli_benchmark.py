@@ -11,7 +11,7 @@ from html_page import Page
 from bloodcell_edge.benchmark.compare import TOLERANCE
 from bloodcell_edge.cli.benchmark import benchmark
 
-MODEL = "model: runs/latest/bloodcell-int8.tflite (the latest run)"
+MODEL = "model: runs/latest/bloodcell-int8.tflite (of the run folder runs/latest)"
 
 
 def test_json_has_the_documented_keys(bce, own_colours):
@@ -34,7 +34,7 @@ def test_json_has_the_documented_keys(bce, own_colours):
 
 def test_a_table_and_which_model(bce, own_colours):
     """Without a model the int8 file of runs/latest is timed; a line each, below the machine."""
-    result = bce("benchmark", "--runs", "20")
+    result = bce("benchmark", "runs/latest", "--runs", "20")
 
     lines = result.stdout.splitlines()
     assert result.returncode == 0
@@ -47,7 +47,7 @@ def test_a_table_and_which_model(bce, own_colours):
 
 def test_compared_with_a_run_of_earlier(bce, own_colours, tmp_path):
     """--compare: exit 0 within the tolerance; exit 4 and a line where the reference was far faster, or slower."""
-    measured = bce("benchmark", "--runs", "20", "--json")
+    measured = bce("benchmark", "runs/latest", "--runs", "20", "--json")
     values = json.loads(measured.stdout)
     verdicts = {}
     for name, factor in (("same", 1), ("slower", 1e-3), ("faster", 1e3)):
@@ -57,7 +57,7 @@ def test_compared_with_a_run_of_earlier(bce, own_colours, tmp_path):
                 one[part]["p50"] *= factor
         (tmp_path / f"{name}.json").write_text(json.dumps(scaled))
         tolerance = ("--tolerance", "100000") if name == "same" else ()
-        done = bce("benchmark", "--runs", "20", "--json", "--compare", f"{name}.json", *tolerance)
+        done = bce("benchmark", "runs/latest", "--runs", "20", "--json", "--compare", f"{name}.json", *tolerance)
         verdicts[name] = done.returncode, json.loads(done.stdout)["comparison"]
         assert set(json.loads(done.stdout)) == {*values, "comparison"}
         if name != "same":
@@ -75,7 +75,7 @@ def test_a_bad_reference_is_told_before_anything_is_measured(bce, own_colours, t
     (tmp_path / "other.json").write_text("{}")
 
     for name in ("absent.json", "other.json"):
-        done = bce("benchmark", "--compare", name)
+        done = bce("benchmark", "runs/latest", "--compare", name)
         assert done.returncode == 1
         assert done.stderr.startswith(f"bce: error: {name}: ")
         assert len(done.stderr.splitlines()) == 1
@@ -83,9 +83,9 @@ def test_a_bad_reference_is_told_before_anything_is_measured(bce, own_colours, t
 
 def test_a_page_with_plots(bce, own_colours, tmp_path):
     """--html writes one page that fetches nothing; an existing file is replaced with --force only."""
-    first = bce("benchmark", "--runs", "20", "--html", "b.html")
-    again = bce("benchmark", "--runs", "20", "--html", "b.html")
-    forced = bce("benchmark", "--runs", "20", "--html", "b.html", "--force")
+    first = bce("benchmark", "runs/latest", "--runs", "20", "--html", "b.html")
+    again = bce("benchmark", "runs/latest", "--runs", "20", "--html", "b.html")
+    forced = bce("benchmark", "runs/latest", "--runs", "20", "--html", "b.html", "--force")
     page = Page((tmp_path / "b.html").read_text())
 
     assert [done.returncode for done in (first, again, forced)] == [0, 1, 0]
@@ -97,7 +97,7 @@ def test_a_page_with_plots(bce, own_colours, tmp_path):
 
 def test_what_to_use_here(bce, own_colours):
     """--recommend tries every file of the run folder with 1, 2 and 4 threads, and names one of those it measured."""
-    done = bce("benchmark", "--recommend", "--runs", "20", "--json")
+    done = bce("benchmark", "runs/latest", "--recommend", "--runs", "20", "--json")
     values = json.loads(done.stdout)
     cases = {(Path(one["file"]).name, one["threads"]) for one in values["results"]}
     told = values["recommendation"]
@@ -120,9 +120,9 @@ def test_pictures_of_the_user(bce, own_colours, colours):
     table = own_colours.path / "some.csv"
     table.write_text("file,label\n" + "".join(f"{pictures / f'{number}.png'},MONOCYTE\n" for number in range(5)))
 
-    named = bce("benchmark", "--data", table, "--runs", "20", "--json")
-    given = bce("benchmark", "--data", pictures, "--runs", "20", "--json")
-    empty = bce("benchmark", "--data", own_colours.path / "no", "--runs", "20")
+    named = bce("benchmark", "runs/latest", "--data", table, "--runs", "20", "--json")
+    given = bce("benchmark", "runs/latest", "--data", pictures, "--runs", "20", "--json")
+    empty = bce("benchmark", "runs/latest", "--data", own_colours.path / "no", "--runs", "20")
 
     assert json.loads(given.stdout)["pictures"]["size"] == [32, 32]
     assert json.loads(named.stdout)["pictures"]["n"] == 5
@@ -134,7 +134,7 @@ def test_an_interrupt_ends_it(own_colours, tmp_path):
     """SIGINT amid a long benchmark: exit 130 within seconds, no traceback."""
     script = Path(sys.executable).parent / "bce"
     with subprocess.Popen(
-        [script, "benchmark", "--runs", "10000000"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+        [script, "benchmark", "runs/latest", "--runs", "10000000"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stderr.readline().strip() == MODEL  # its signals are set up, and it works
         process.send_signal(signal.SIGINT)

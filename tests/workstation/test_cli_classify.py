@@ -11,7 +11,7 @@ import pytest
 from bloodcell_edge.classifier import Classifier
 from bloodcell_edge.image import read_image
 
-CHOICE = "model: runs/latest/bloodcell-int8.tflite (the latest run)\n"
+CHOICE = "model: runs/latest/bloodcell-int8.tflite (of the run folder runs/latest)\n"
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def own_colours_pictures(run) -> list[Path]:
 
 def test_a_table_for_people(bce, slides):
     """Label, score, milliseconds and file, a line a picture in natural order; stderr says the model and no more."""
-    result = bce("classify", "slides")
+    result = bce("classify", "--model", "runs/latest", "slides")
 
     lines = [line.split() for line in result.stdout.splitlines()]
     assert (result.returncode, result.stderr) == (0, CHOICE)
@@ -51,7 +51,7 @@ def test_a_table_for_people(bce, slides):
 
 def test_json_lines(bce, slides, own_colours):
     """--json: an object a line with exactly the documented keys, scores as the file itself gives them."""
-    result = bce("classify", "slides", "--json")
+    result = bce("classify", "--model", "runs/latest", "slides", "--json")
 
     classifier = Classifier.open(own_colours.path / "bloodcell-int8.tflite")
     lines = [json.loads(line) for line in result.stdout.splitlines()]
@@ -68,9 +68,9 @@ def test_json_lines(bce, slides, own_colours):
 
 def test_a_csv_file(bce, slides, tmp_path):
     """--csv writes a row a picture, and is not replaced without --force."""
-    first = bce("classify", "slides", "--csv", "answers.csv")
-    again = bce("classify", "slides", "--csv", "answers.csv")
-    forced = bce("classify", "slides/field_2.png", "--csv", "answers.csv", "--force")
+    first = bce("classify", "--model", "runs/latest", "slides", "--csv", "answers.csv")
+    again = bce("classify", "--model", "runs/latest", "slides", "--csv", "answers.csv")
+    forced = bce("classify", "--model", "runs/latest", "slides/field_2.png", "--csv", "answers.csv", "--force")
 
     rows = list(csv.DictReader((tmp_path / "answers.csv").read_text().splitlines()))
     assert (first.returncode, forced.returncode) == (0, 0)
@@ -88,7 +88,7 @@ def test_a_corrupt_file_does_not_stop_the_rest(bce, slides, damage):
     whole = (slides / "field_2.png").read_bytes()
     (slides / "field_2.png").write_bytes(whole[: len(whole) // 2] if damage == "half" else damage)
 
-    result = bce("classify", "slides", "--json", "--csv", "answers.csv")
+    result = bce("classify", "--model", "runs/latest", "slides", "--json", "--csv", "answers.csv")
 
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert result.returncode == 1
@@ -108,7 +108,7 @@ def test_nothing_to_classify(bce, slides, path, says):
     """A path that is not there, or a folder without pictures, is an error of one line; nothing on stdout, no CSV."""
     (slides.parent / "empty").mkdir()
 
-    result = bce("classify", path, "--json", "--csv", "answers.csv")
+    result = bce("classify", "--model", "runs/latest", path, "--json", "--csv", "answers.csv")
 
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.startswith(CHOICE + f"bce: error: {path}: {says}")
@@ -121,7 +121,7 @@ def test_a_damaged_model_is_refused(bce, slides, own_colours):
     path = own_colours.path / "bloodcell-int8.tflite"
     path.write_bytes(path.read_bytes()[:-100])
 
-    result = bce("classify", "slides")
+    result = bce("classify", "--model", "runs/latest", "slides")
 
     assert (result.returncode, result.stdout) == (1, "")
     assert "expected a .tflite made by bce convert, copied whole" in result.stderr

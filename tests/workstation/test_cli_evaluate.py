@@ -13,7 +13,7 @@ KEYS = set(
     "model n loss accuracy accuracy_interval interval_method n_groups balanced_accuracy labels per_class confusion ece "
     "ece_bins coverage accuracy_covered no_cell seen_in_training unknown".split()
 )
-CHOICE = "model: runs/latest/bloodcell-int8.tflite (the latest run)\n"
+CHOICE = "model: runs/latest/bloodcell-int8.tflite (of the run folder runs/latest)\n"
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def data(colours):
 
 def test_json_has_the_documented_keys(bce, own_colours, data):
     """--json: one document with at least the keys of CLI.md; fractions, the confusion with a column for no cell."""
-    result = bce("evaluate", data, "--json")
+    result = bce("evaluate", "runs/latest", data, "--json")
 
     values = json.loads(result.stdout)
     assert (result.returncode, result.stderr) == (0, CHOICE)
@@ -41,7 +41,7 @@ def test_json_has_the_documented_keys(bce, own_colours, data):
 
 def test_the_table_has_the_same_figures(bce, own_colours, data):
     """Without --json: n, accuracy with interval and method, a line a class, the confusion."""
-    result = bce("evaluate", data)
+    result = bce("evaluate", "runs/latest", data)
 
     rows = [line.split() for line in result.stdout.splitlines()]
     assert result.returncode == 0
@@ -77,7 +77,7 @@ def test_training_pictures_are_left_out(bce, own_run, drawn):
     rows = load_split(own_run.split)
     held_back = sum(row.split == HELD_BACK for row in rows)
 
-    result = bce("evaluate", drawn, "--json")
+    result = bce("evaluate", "runs/latest", drawn, "--json")
 
     values = json.loads(result.stdout)
     assert values["n"] == held_back
@@ -97,7 +97,7 @@ def test_a_file_away_from_its_run_knows_its_training_pictures(bce, own_run, draw
 
 def test_seen_pictures_on_request(bce, own_run, drawn):
     """--allow-seen judges on all pictures and leaves none out."""
-    values = json.loads(bce("evaluate", drawn, "--allow-seen", "--json").stdout)
+    values = json.loads(bce("evaluate", "runs/latest", drawn, "--allow-seen", "--json").stdout)
 
     assert (values["n"], values["seen_in_training"]) == (640, 0)
 
@@ -110,7 +110,7 @@ def test_nothing_but_training_pictures(bce, own_run, tmp_path):
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(row.picture.path, target)
 
-    result = bce("evaluate", "data", "--json")
+    result = bce("evaluate", "runs/latest", "data", "--json")
 
     assert (result.returncode, result.stdout) == (1, "")
     assert "use others, or --allow-seen" in result.stderr
@@ -124,14 +124,14 @@ def test_a_turned_copy_was_seen(bce, own_run, tmp_path):
     turn = cv2.getRotationMatrix2D((80, 60), 15, 1)
     cv2.imwrite(str(tmp_path / "data" / "MONOCYTE" / "turned.png"), cv2.warpAffine(picture, turn, (160, 120)))
 
-    values = json.loads(bce("evaluate", "data", "--json").stdout)
+    values = json.loads(bce("evaluate", "runs/latest", "data", "--json").stdout)
 
     assert (values["n"], values["seen_in_training"]) == (4, 1)
 
 
 def test_plots_are_written(bce, own_colours, data, tmp_path):
     """--plots writes confusion, reliability and mistakes as PNG, and no curves: nothing was trained."""
-    result = bce("evaluate", data, "--plots", "plots")
+    result = bce("evaluate", "runs/latest", data, "--plots", "plots")
 
     assert result.returncode == 0, result.stderr
     names = sorted(path.name for path in (tmp_path / "plots").iterdir())
@@ -144,7 +144,7 @@ def test_one_class_only(bce, own_colours, data, tmp_path):
     (tmp_path / "one").mkdir()
     shutil.copytree(data / "MONOCYTE", tmp_path / "one" / "MONOCYTE")
 
-    values = json.loads(bce("evaluate", "one", "--json").stdout)
+    values = json.loads(bce("evaluate", "runs/latest", "one", "--json").stdout)
 
     assert (values["n"], values["accuracy"], values["balanced_accuracy"]) == (80, 1.0, 1.0)
     assert values["per_class"]["MONOCYTE"]["specificity"] is None
@@ -156,8 +156,8 @@ def test_other_classes_are_none_of_these(bce, own_colours, data, tmp_path):
     shutil.copytree(data, tmp_path / "data")
     shutil.copytree(data / "MONOCYTE", tmp_path / "data" / "BASOPHIL")
 
-    values = json.loads(bce("evaluate", "data", "--json").stdout)
-    text = bce("evaluate", "data").stdout
+    values = json.loads(bce("evaluate", "runs/latest", "data", "--json").stdout)
+    text = bce("evaluate", "runs/latest", "data").stdout
 
     assert (values["n"], values["unknown"]["n"]) == (320, 80)
     assert "none of these: n = 80, 0 of them rejected" in text
@@ -168,7 +168,7 @@ def test_unreadable_pictures_are_named(bce, own_colours, data, tmp_path):
     shutil.copytree(data, tmp_path / "data")
     (tmp_path / "data" / "MONOCYTE" / "7.png").write_bytes(b"no picture")
 
-    result = bce("evaluate", "data", "--json")
+    result = bce("evaluate", "runs/latest", "data", "--json")
 
     values = json.loads(result.stdout)
     assert (result.returncode, values["n"]) == (0, 319)
@@ -183,7 +183,7 @@ def test_groups_give_an_interval_by_photograph(bce, own_colours, data, tmp_path)
     rows = [f"{file},{number // 8}" for number, file in enumerate(files)]
     (tmp_path / "groups.csv").write_text("\n".join(["file,group", *rows]))
 
-    values = json.loads(bce("evaluate", data, "--group-by", "groups.csv", "--json").stdout)
+    values = json.loads(bce("evaluate", "runs/latest", data, "--group-by", "groups.csv", "--json").stdout)
 
     assert values["n_groups"] == 40
     assert "photograph" in values["interval_method"] or "group" in values["interval_method"]
@@ -193,7 +193,7 @@ def test_labels_that_are_not_there(bce, own_colours, tmp_path):
     """DATA without any class of the model is an error that shows both."""
     (tmp_path / "data" / "CAT").mkdir(parents=True)
 
-    result = bce("evaluate", "data")
+    result = bce("evaluate", "runs/latest", "data")
 
     assert result.returncode == 1
     assert "expected one folder per class (EOSINOPHIL, LYMPHOCYTE, MONOCYTE, NEUTROPHIL), found CAT" in result.stderr

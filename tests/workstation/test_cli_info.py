@@ -32,14 +32,14 @@ def test_a_file_s_card(bce, own_run):
 @pytest.mark.parametrize(
     ("argument", "file", "why"),
     [
-        ((), "runs/latest/bloodcell-int8.tflite", "the latest run"),
+        (("runs/latest",), "runs/latest/bloodcell-int8.tflite", "of the run folder runs/latest"),
         (("runs/tiny",), "runs/tiny/bloodcell-int8.tflite", "of the run folder runs/tiny"),
         (("runs/tiny/model.keras",), "runs/tiny/model.keras", "given"),
     ],
-    ids=["nothing", "run folder", "keras"],
+    ids=["latest", "run folder", "keras"],
 )
 def test_which_model(bce, own_run, argument, file, why):
-    """Without a model the int8 file of runs/latest, of a run folder its int8 file, a .keras by its spec.json."""
+    """Of a run folder its int8 file, also by the link to the latest; a .keras by its spec.json."""
     result = bce("info", *argument, "--json")
 
     values = json.loads(result.stdout)
@@ -54,7 +54,7 @@ def test_a_proof_is_shown(bce, bce_here, own_colours):
     """After `bce parity` the card says on how many pictures it holds."""
     assert bce_here("parity").returncode == 0
 
-    card = bce("info").stdout
+    card = bce("info", "runs/latest").stdout
 
     assert "parity           holds on 200 pictures: accuracy 100.00 % (drop +0.00), agreement 100.00 %" in card
 

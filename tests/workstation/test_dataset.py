@@ -120,6 +120,13 @@ def test_seed_decides_the_split():
     assert len(set(splits)) > 15
 
 
+def test_a_split_may_have_a_seed_of_its_own():
+    """With one split_seed, runs of different seeds hold back and validate on the same photographs."""
+    pictures = photographs()
+    splits = {tuple(split_pictures(pictures, replace(ORIGINAL, seed=seed, split_seed=3))) for seed in range(5)}
+    assert splits == {tuple(split_pictures(pictures, replace(ORIGINAL, seed=3)))}
+
+
 @pytest.mark.parametrize("share", [0.01, 0.2, 0.5, 0.99])
 def test_take_out_never_takes_all_or_nothing(share):
     """At least one group of each class is chosen and one is not, whatever the share."""
