@@ -245,9 +245,8 @@ class _Loop:
         """Find the cells, judge the field, and remember both where the same may come again."""
         try:
             located = locate(frame.image, um_per_px=self._settings.um_per_px)
-            quality = judge(
-                frame.image, red_cell_px=located.red_cell_px, earlier=self._fingerprints, limits=self._limits
-            )
+            earlier = None if self._overlap is None else self._fingerprints
+            quality = judge(frame.image, red_cell_px=located.red_cell_px, earlier=earlier, limits=self._limits)
         except PictureError as error:  # too small
             return _Look(str(error))
         if not quality.passed or self._overlap is None:
