@@ -7,6 +7,7 @@ from itertools import cycle
 import pytest
 
 from bloodcell_edge.capture import open_source
+from bloodcell_edge.capture.folder import FolderOptions, FolderSource
 from bloodcell_edge.classifier import Classifier
 from bloodcell_edge.image import encode_jpeg, read_image
 from bloodcell_edge.interpreter import load_interpreter
@@ -92,12 +93,13 @@ def bench_classify(benchmark, models, pictures):
 
 @pytest.mark.benchmark(group="whole")
 def bench_folder(benchmark, models, pictures, tmp_path):
-    """All 16 files of a folder, the next ones decoded meanwhile."""
+    """All 16 files of a folder, the next ones decoded and located meanwhile."""
     classifier, folder = Classifier.open(models["int8"]), _folder(pictures, tmp_path)
 
     def loop():
-        with open_source(f"folder:{folder}") as source:
-            return [classifier.classify(frame.image) for frame in source]
+        with FolderSource(str(folder), folder, FolderOptions()) as source:
+            source.listen(ahead=classifier.spec.shown_as.show)
+            return [classifier.answer(frame.ahead) for frame in source]
 
     benchmark(loop)
 
