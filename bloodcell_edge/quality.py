@@ -128,7 +128,7 @@ def judge(
     limits = limits or Limits()
     small, scale = _reduced(image, red_cell_px)
     small = lit(small)
-    counts = [_counts(small[..., channel]) for channel in range(3)]
+    counts = [_counts(small, channel) for channel in range(3)]
     light = [max(_level(channel, 19, 20), 1) for channel in counts]
     fingerprint = b"" if earlier is None else perceptual_hash(image).tobytes()
     most = {
@@ -176,7 +176,7 @@ def sharpness(image: Image, red_cell_px: float) -> float:
     """
     import cv2
 
-    green: Any = cv2.GaussianBlur(np.ascontiguousarray(image[..., 1]), (3, 3), 0)
+    green: Any = cv2.GaussianBlur(cv2.extractChannel(image, 1), (3, 3), 0)
     levels = _counts(green)
     contrast = _level(levels, 99, 100) - _level(levels, 1, 100)
     if contrast < _FADED:
@@ -187,11 +187,11 @@ def sharpness(image: Image, red_cell_px: float) -> float:
     return slope / contrast * red_cell_px
 
 
-def _counts(plane: NDArray[Any]) -> NDArray[np.int64]:
-    """How many pixels have each grey level, (256,)."""
+def _counts(pixels: NDArray[Any], channel: int = 0) -> NDArray[np.int64]:
+    """How many pixels have each grey level in a channel, (256,)."""
     import cv2
 
-    counts: NDArray[np.int64] = cv2.calcHist([plane], [0], None, [256], [0, 256]).ravel().astype(np.int64)
+    counts: NDArray[np.int64] = cv2.calcHist([pixels], [channel], None, [256], [0, 256]).ravel().astype(np.int64)
     return counts
 
 

@@ -206,9 +206,10 @@ def test_what_fails_ahead_ends_the_iteration(fill, tmp_path):
             raise ZeroDivisionError
 
     names = []
-    with open_source(f"folder:{tmp_path}") as source, pytest.raises(ZeroDivisionError):
+    with open_source(f"folder:{tmp_path}") as source:
         source.listen(ahead=ahead)
-        names.extend(frame.path.name for frame in source)
+        with pytest.raises(ZeroDivisionError):
+            names.extend(frame.path.name for frame in source)
 
     assert names == ["0.png"]
 
