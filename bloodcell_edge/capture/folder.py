@@ -145,7 +145,7 @@ class FolderSource(BaseSource):
                 waiting.append(pool.submit(self._read, path, arrived=arrived))
             if not waiting:
                 return
-            while not wait([waiting[0]], TICK_S).done and not self._stopped.is_set():
+            while not waiting[0].done() and not wait([waiting[0]], TICK_S).done and not self._stopped.is_set():
                 self._pause(0)
             if not self._stopped.is_set() and (frame := self._judged(waiting.popleft().result(), arrived=arrived)):
                 yield frame
