@@ -32,9 +32,11 @@ format: .venv/.stamp-dev  ## put the code into the house's format
 	@$(BIN)/ruff check --fix-only --quiet $(SOURCES)
 	@$(BIN)/ruff format $(SOURCES)
 
-bench: .venv/.stamp-dev  ## the benchmarks; what they print is measured on this machine, now
+bench: .venv/.stamp-dev  ## times of every stage, conversion, parity, training: a table, and JSON in .benchmarks/
 	@$(BIN)/python benchmarks/bench_startup.py
-	@$(BIN)/pytest benchmarks $(ARGS) || test $$? -eq 5  # 5: no suite yet
+	@mkdir -p .benchmarks
+	@$(BIN)/pytest benchmarks -n 0 --timeout 0 --benchmark-only --benchmark-autosave --benchmark-json .benchmarks/latest.json \
+	    --benchmark-columns min,median,iqr,max,rounds --benchmark-sort name $(ARGS)
 
 outside: .venv/.stamp-dev  ## the tests that make environments of their own
 	@$(BIN)/pytest -m outside $(ARGS)

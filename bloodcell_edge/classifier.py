@@ -97,8 +97,17 @@ class Classifier:
         Returns:
             One for each cell, from top to bottom, none where no cell is found; one, without a box, for view "frame".
         """
-        start = time.perf_counter()
-        shown = self.spec.shown_as.show(image, located)
+        begun = time.perf_counter()
+        return self.answer(self.spec.shown_as.show(image, located), begun=begun)
+
+    def answer(self, shown: Sequence[Shown], *, begun: float | None = None) -> tuple[Prediction, ...]:
+        """Name what `View.show` gave of one picture; not from two threads at once.
+
+        Args:
+            shown: by the view of the spec.
+            begun: when preparing began, by `time.perf_counter`; None for now.
+        """
+        start = time.perf_counter() if begun is None else begun
         scores = [self.interpreter.scores(one.pixels)[: len(self.spec.labels)] for one in shown]
         each_ms = (time.perf_counter() - start) * 1e3 / max(len(shown), 1)
         return tuple(predict(row, self.spec, one, latency_ms=each_ms) for row, one in zip(scores, shown, strict=True))

@@ -34,6 +34,8 @@ _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _SIGNATURES = (_JPEG, _PNG, b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """How a file of each kind begins. What else OpenCV reads differs by machine, so it is not asked to."""
 
+_KEPT_BYTES = 31 << 20  # just below the most that glibc raises its threshold to on 64 bits, 32 MiB
+
 _BIT_DEPTHS = (8, 10, 12, 14, 16, 32)  # of samples; cameras put 10, 12 and 14 bits into 16
 
 _MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")  # 0 or a restart follow 0xFF in coded data (T.81, B.1.1.5)
@@ -161,19 +163,32 @@ def _opencv() -> Any:
 
     silence = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel  # OpenCV 5 moved it
     silence(0)
+    _keep_memory()
     return cv2
+
+
+def _keep_memory() -> None:
+    """Have glibc keep what one picture took for the next, up to 62 MB, where it was used before anyway.
+
+    It takes freed blocks to be worth keeping up to the size of the largest one that was ever freed (mallopt(3), the
+    dynamic M_MMAP_THRESHOLD and M_TRIM_THRESHOLD), so a large one is freed here; unwritten, it takes no memory. Else
+    each picture's pages are given back and faulted in again: 640 x 480 pixels of JPEG were decoded in 1.4 ms with 422
+    page faults, and in 0.6 ms without (the least of 6 each, 64 photographs). Elsewhere it does nothing.
+    """
+    np.empty(_KEPT_BYTES, np.uint8)
 
 
 def _opencv_decode(data: bytes) -> Image | None:
     """Decode with OpenCV; None where it cannot."""
     cv2 = _opencv()
     # The first mode applies EXIF rotation; only the second keeps depth and alpha, and it rotates TIFF alone.
-    mode = cv2.IMREAD_COLOR if data.startswith(_JPEG) else cv2.IMREAD_UNCHANGED
+    straight = getattr(cv2, "IMREAD_COLOR_RGB", None) if data.startswith(_JPEG) else None  # since 4.11; the same bytes
+    mode = straight or (cv2.IMREAD_COLOR if data.startswith(_JPEG) else cv2.IMREAD_UNCHANGED)
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), mode)
         if pixels is None:
             return None
-        image = _to_rgb(pixels)
+        image: Image = _to_rgb(pixels) if straight is None else pixels
     except (cv2.error, MemoryError):  # damaged headers can claim absurd sizes
         return None
     if data.startswith(_PNG) and b"eXIf" in data:

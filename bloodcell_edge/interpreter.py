@@ -62,6 +62,14 @@ class Interpreter:
         """Name the runtime and the input."""
         return f"Interpreter({self.runtime}, {self.input_size[0]}x{self.input_size[1]})"
 
+    @property
+    def delegate(self) -> str:
+        """What runs the graph: "XNNPACK", "none" for the runtime's own kernels, "unknown" where it does not tell."""
+        told = getattr(self._native, "_get_ops_details", None)  # a delegate stands among the operators as one more
+        if told is None:
+            return "unknown"
+        return "XNNPACK" if any(operator["op_name"] == "DELEGATE" for operator in told()) else "none"
+
     def scores(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Run one picture.
 

@@ -189,9 +189,9 @@ def find_unlit(small: Image) -> Mask | None:
     import cv2
 
     edge = np.concatenate([small[0], small[-1], small[:, 0], small[:, -1]])
-    if edge.max(axis=1).min() >= 255 // _UNLIT:
+    if _brightest(edge).min() >= 255 // _UNLIT:
         return None
-    brightest: Mask = small.max(axis=2)
+    brightest = _brightest(small)
     dark: Mask = (brightest < ranked(brightest, 19, 20) // _UNLIT).view(np.uint8)
     _, pieces, boxes, _ = cv2.connectedComponentsWithStats(dark)
     at_edge = np.unique(np.concatenate([pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]]))
@@ -200,6 +200,12 @@ def find_unlit(small: Image) -> Mask | None:
         return None
     margin: Any = cv2.dilate(np.isin(pieces, large).view(np.uint8), square(5))
     return None if margin.all() else margin
+
+
+def _brightest(pixels: Mask) -> Mask:
+    """The largest of the three channels; `max` along so short an axis takes ten times as long."""
+    brightest: Mask = np.maximum(np.maximum(pixels[..., 0], pixels[..., 1]), pixels[..., 2])
+    return brightest
 
 
 def with_light(small: Image, unlit: Mask) -> Image:

@@ -207,8 +207,8 @@ def _absorbance(small: Image) -> tuple[Plane, Mask]:
     """
     import cv2
 
-    above = two_bands(small) - empty_field(small)
-    warm, blue = (np.ascontiguousarray(above[..., band]) for band in (0, 1))
+    bands: Any = cv2.split(two_bands(small) - empty_field(small))
+    warm, blue = bands
     left = (warm - ((_haemoglobin_hue(warm, blue) * blue) // _HUE_UNIT)) >> 1
     chromatin: Any = cv2.GaussianBlur(np.clip(left, 0, 255).astype(np.uint8), (3, 3), 0)
     return warm + blue, chromatin
@@ -251,7 +251,7 @@ def _stained(dark: Plane, nuclei: Mask) -> tuple[Mask, Mask]:
 
     near: Any = cv2.dilate(nuclei, square(5))
     depth = np.clip(dark >> 1, 0, 255).astype(np.uint8)
-    threshold = max(_otsu(np.where(near, np.uint8(0), depth)), _LEAST_STAIN)
+    threshold = max(_otsu(depth * (1 - near)), _LEAST_STAIN)
     faint, mask = _above(depth, threshold // 2), _above(depth, threshold) | near
     outlines, levels = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     for hole in np.flatnonzero(levels[0, :, 3] >= 0)[:_MOST_HOLES] if outlines else ():

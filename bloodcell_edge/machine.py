@@ -164,6 +164,11 @@ def peak_memory_mb() -> float | None:
     return most * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
+def memory_mb() -> float | None:
+    """The physical memory that this process holds now, in MB; None where the system does not tell (not Linux)."""
+    return _kibibytes(_ROOT / "proc/self/status", "VmRSS")
+
+
 def _read(path: Path) -> str:
     """Text of a small file; empty where it cannot be read."""
     try:

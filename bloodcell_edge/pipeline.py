@@ -43,8 +43,12 @@ if TYPE_CHECKING:
     from .classifier import Classifier
     from .image import Image
     from .locate import Box
-    from .records import Frame, Prediction
+    from .records import Frame
     from .store import Reading, Store, Stored
+    from .views import Shown
+
+Corners = tuple[int, int, int, int]
+"""(x, y, width, height) of a box."""
 
 _REMEMBERED = 400  # fields that a new one may not repeat: as many as Overlap remembers
 _RETRY_S = 0.5  # between attempts while the disk is full
@@ -159,12 +163,21 @@ def run(
 
 @dataclass(frozen=True, eq=False)
 class _Look:
-    """What a field shows before anybody names its cells; `new`: boxes that were not counted before, None for all."""
+    """What a field shows before anybody names its cells, and why it is refused, if it is."""
 
     reason: str
     located: Located | None = None
     quality: Quality | None = None
-    new: frozenset[tuple[int, int, int, int]] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Ready:
+    """What can be made of a picture before its turn comes; `took_ms`, so long."""
+
+    look: _Look
+    shown: tuple[Shown, ...]
+    crops: Mapping[Corners, bytes]
+    took_ms: float = 0.0
 
 
 @dataclass(eq=False)
@@ -204,10 +217,14 @@ class _Loop:
         return Outcome(self._reading, **self._statuses, again=self._again, unreadable=self._unreadable, ended=ended)
 
     def _listen(self) -> None:
-        """Sources of ours tell what happens, and need not decode what is known; but to see overlap one must look."""
+        """Sources of ours tell what happens, and need not decode what is known; but to see overlap one must look.
+
+        Nor can one look ahead then: what is refused and what is new depends on the fields before.
+        """
         if listen := getattr(self._source, "listen", None):
-            known = None if self._overlap is not None else partial(self._store.has, self._reading)
-            listen(notice=self._noticed, idle=self._idle, taken_before=known)
+            alone = self._overlap is None
+            known = partial(self._store.has, self._reading) if alone else None
+            listen(notice=self._noticed, idle=self._idle, taken_before=known, ahead=self._ready if alone else None)
 
     def _frames(self, wanted: Trigger) -> Literal["source", "stop", "cells"]:
         for frame in self._source:
@@ -235,30 +252,58 @@ class _Loop:
             self._event("again", f"{self._path(frame)}: this picture was taken in before")
         if known and self._overlap is None:
             return True
-        look = self._look(frame)
+        ready = frame.ahead if isinstance(frame.ahead, _Ready) else None
+        look = self._look(frame.image) if ready is None else ready.look
+        new = self._new(frame, look)
         if not known:
-            cells = () if look.reason else self._cells(frame.image, look)
-            self._add(frame, look, cells, (time.perf_counter() - start) * 1e3)
+            ready = ready or self._prepared(frame.image, look)
+            cells = self._cells(ready, new)
+            self._add(frame, look, cells, (time.perf_counter() - start) * 1e3 + ready.took_ms)
         return look.quality is None or all(one.passed for one in look.quality.verdicts if one.name != "repeated")
 
-    def _look(self, frame: Frame) -> _Look:
-        """Find the cells, judge the field, and remember both where the same may come again."""
+    def _ready(self, image: Image) -> _Ready:
+        """All that is made of a picture which depends on no other one; called from any thread, by several at once."""
+        start = time.perf_counter()
+        ready = self._prepared(image, self._look(image))
+        return replace(ready, took_ms=(time.perf_counter() - start) * 1e3)
+
+    def _look(self, image: Image) -> _Look:
+        """Find the cells, and judge the field."""
         try:
-            located = locate(frame.image, um_per_px=self._settings.um_per_px)
-            quality = judge(
-                frame.image, red_cell_px=located.red_cell_px, earlier=self._fingerprints, limits=self._limits
-            )
+            located = locate(image, um_per_px=self._settings.um_per_px)
+            earlier = None if self._overlap is None else self._fingerprints
+            quality = judge(image, red_cell_px=located.red_cell_px, earlier=earlier, limits=self._limits)
         except PictureError as error:  # too small
             return _Look(str(error))
-        if not quality.passed or self._overlap is None:
-            return _Look(quality.reason, located, quality)
-        self._fingerprints.append(quality.fingerprint)
-        whole = [_corners(box) for box in located.cells if box.whole]
-        return _Look("", located, quality, frozenset(self._overlap.new_cells(frame, whole)))
+        return _Look(quality.reason, located, quality)
 
-    def _cells(self, image: Image, look: _Look) -> tuple[CellResult, ...]:
-        """What the model says of the cells of a used field."""
-        said = self._classifier.classify(image, look.located)
+    def _prepared(self, image: Image, look: _Look) -> _Ready:
+        """What the model and the store are to have of a field; nothing of a refused one."""
+        if look.reason or look.located is None:
+            return _Ready(look, (), {})
+        shown = self._classifier.spec.shown_as.show(image, look.located)
+        keeps = self._settings.crops and any(one.box for one in shown)
+        return _Ready(look, shown, self._crops(image, look.located) if keeps else {})
+
+    def _crops(self, image: Image, located: Located) -> dict[Corners, bytes]:
+        """The surroundings of each cell as they are in the picture, JPEG files."""
+        side_um = self._classifier.spec.crop_um or CROP_UM
+        size = image.shape[:2]
+        squares = {_corners(box): window(box, size, located.red_cell_px, side_um) for box in located.cells}
+        return {corners: encode_jpeg(crop(image, clipped(square, size))) for corners, square in squares.items()}
+
+    def _new(self, frame: Frame, look: _Look) -> frozenset[Corners] | None:
+        """Boxes that were not counted before, None for all; remembers a field where it may come again."""
+        if self._overlap is None:
+            return None
+        if look.reason or look.quality is None or look.located is None:
+            return frozenset()
+        self._fingerprints.append(look.quality.fingerprint)
+        whole = [_corners(box) for box in look.located.cells if box.whole]
+        return frozenset(self._overlap.new_cells(frame, whole))
+
+    def _cells(self, ready: _Ready, new: frozenset[Corners] | None) -> tuple[CellResult, ...]:
+        """What the model says of the cells of a field; `new` as `_new` gives it."""
         return tuple(
             CellResult(
                 one.label,
@@ -266,20 +311,11 @@ class _Loop:
                 one.scores,
                 one.box,
                 one.mark,
-                counted=one.box is None or look.new is None or one.box in look.new,
-                crop=self._crop(image, one, look.located) if self._settings.crops else None,
+                counted=one.box is None or new is None or one.box in new,
+                crop=None if one.box is None else ready.crops.get(one.box),
             )
-            for one in said
+            for one in self._classifier.answer(ready.shown)
         )
-
-    def _crop(self, image: Image, one: Prediction, located: Located | None) -> bytes | None:
-        """The surroundings of a cell as they are in the picture, a JPEG file; None where it is the whole picture."""
-        box = next((box for box in located.cells if _corners(box) == one.box), None) if located else None
-        if box is None or located is None:
-            return None
-        side_um = self._classifier.spec.crop_um or CROP_UM
-        square = window(box, image.shape[:2], located.red_cell_px, side_um)
-        return encode_jpeg(crop(image, clipped(square, image.shape[:2])))
 
     def _add(self, frame: Frame, look: _Look, cells: tuple[CellResult, ...], latency_ms: float) -> None:
         """Into the store, and for `committed` to show."""
@@ -353,7 +389,7 @@ class _Loop:
             self._source.stop()
 
 
-def _corners(box: Box) -> tuple[int, int, int, int]:
+def _corners(box: Box) -> Corners:
     return box.x, box.y, box.width, box.height
 
 

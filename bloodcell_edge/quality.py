@@ -76,7 +76,7 @@ class Quality:
 
     Attributes:
         verdicts: one for each limit, in the order of `Limits`.
-        fingerprint: what later fields are compared with, 16 bytes.
+        fingerprint: what later fields are compared with, 16 bytes; empty where none was asked for.
     """
 
     verdicts: tuple[Verdict, ...]
@@ -96,6 +96,7 @@ class Quality:
 _RED_CELL_PX = 50  # pixels; the picture is halved until a red cell's diameter is below this
 _RED_CELL_SHARE = 0.18  # of the picture's shorter side, where its size is not known (0.2 in BCCD and in PBC)
 _PALE = STEPS // 16  # absorbance of red and green together; red cells have 0.09 to 0.2 decades
+_BITS = 128  # of a fingerprint
 _FADED = 3  # grey levels: fields with less contrast show nothing that could be sharp
 
 
@@ -103,7 +104,7 @@ def judge(
     image: Image,
     *,
     red_cell_px: float | None = None,
-    earlier: Collection[bytes] = (),
+    earlier: Collection[bytes] | None = (),
     limits: Limits | None = None,
 ) -> Quality:
     """Hold a field against limits.
@@ -111,7 +112,8 @@ def judge(
     Args:
         image: uint8 RGB, shape (height, width, 3), at least 16 pixels each way.
         red_cell_px: diameter of a red cell in pixels, as `locate` gives it; without it a usual magnification is taken.
-        earlier: fingerprints of the fields that this one may not repeat.
+        earlier: fingerprints of the fields that this one may not repeat; None where fields do not come again: then
+            there is no fingerprint, and `repeated` is as of a field like no other.
         limits: other than the usual ones.
 
     Returns:
@@ -126,9 +128,9 @@ def judge(
     limits = limits or Limits()
     small, scale = _reduced(image, red_cell_px)
     small = lit(small)
-    counts = [_counts(small[..., channel]) for channel in range(3)]
+    counts = [_counts(small, channel) for channel in range(3)]
     light = [max(_level(channel, 19, 20), 1) for channel in counts]
-    fingerprint = perceptual_hash(image).tobytes()
+    fingerprint = b"" if earlier is None else perceptual_hash(image).tobytes()
     most = {
         "bright": float(counts[1][-1] / counts[1].sum()),
         "cast": max(light) / min(light),
@@ -137,7 +139,7 @@ def judge(
         "focus": sharpness(small, scale),
         "dark": max(light) / 255,
         "empty": _stained_share(small),
-        "repeated": float(_difference(fingerprint, earlier)),
+        "repeated": float(_difference(fingerprint, earlier or ())),
     }
     verdicts = []
     for name in ("focus", "dark", "bright", "cast", "empty", "repeated"):
@@ -174,7 +176,7 @@ def sharpness(image: Image, red_cell_px: float) -> float:
     """
     import cv2
 
-    green: Any = cv2.GaussianBlur(np.ascontiguousarray(image[..., 1]), (3, 3), 0)
+    green: Any = cv2.GaussianBlur(cv2.extractChannel(image, 1), (3, 3), 0)
     levels = _counts(green)
     contrast = _level(levels, 99, 100) - _level(levels, 1, 100)
     if contrast < _FADED:
@@ -185,11 +187,11 @@ def sharpness(image: Image, red_cell_px: float) -> float:
     return slope / contrast * red_cell_px
 
 
-def _counts(plane: NDArray[Any]) -> NDArray[np.int64]:
-    """How many pixels have each grey level, (256,)."""
+def _counts(pixels: NDArray[Any], channel: int = 0) -> NDArray[np.int64]:
+    """How many pixels have each grey level in a channel, (256,)."""
     import cv2
 
-    counts: NDArray[np.int64] = cv2.calcHist([plane], [0], None, [256], [0, 256]).ravel().astype(np.int64)
+    counts: NDArray[np.int64] = cv2.calcHist([pixels], [channel], None, [256], [0, 256]).ravel().astype(np.int64)
     return counts
 
 
@@ -210,4 +212,4 @@ def _stained_share(image: Image) -> float:
 def _difference(fingerprint: bytes, earlier: Collection[bytes]) -> int:
     """Bits to the most similar earlier field; all 128 where there is none."""
     own = int.from_bytes(fingerprint, "big")
-    return min(((own ^ int.from_bytes(other, "big")).bit_count() for other in earlier), default=8 * len(fingerprint))
+    return min(((own ^ int.from_bytes(other, "big")).bit_count() for other in earlier), default=_BITS)

@@ -33,6 +33,7 @@ class Frame:
         path: the file; None for a camera.
         file_sha256: hash of the file's bytes; None for a camera.
         dropped: frames that the source has thrown away so far: overtaken by newer ones, too old, or broken.
+        ahead: what was made of the image on the thread that decoded it, see `BaseSource.listen`, or None.
 
     Raises:
         PictureError: an image of another type or layout, or a time without a zone: the source has a bug.
@@ -45,6 +46,7 @@ class Frame:
     path: Path | None = None
     file_sha256: str | None = None
     dropped: int = 0
+    ahead: Any = None
 
     def __post_init__(self) -> None:
         image = self.image

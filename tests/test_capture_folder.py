@@ -176,6 +176,44 @@ def test_what_was_taken_in_before_is_not_decoded(fill, tmp_path):
     assert [(notice.kind, notice.path.name, notice.sha256) for notice in notices] == [("again", "2.png", known)]
 
 
+def test_what_is_made_of_a_picture_comes_with_its_own_frame(fill, tmp_path):
+    """Asked on the threads that decode; frames keep their order, and each has the answer about its own pixels."""
+    for number in range(12):
+        fill(f"{number}.png", picture(number))
+    threads = set()
+
+    def ahead(image):
+        threads.add(threading.current_thread())
+        time.sleep(0.01 * (int(image[0, 0, 0]) % 3))  # the later ones are done first
+        return image.tobytes()
+
+    with open_source(f"folder:{tmp_path}") as source:
+        source.listen(ahead=ahead)
+        frames = list(source)
+
+    assert [frame.path.name for frame in frames] == [f"{number}.png" for number in range(12)]
+    assert all(frame.ahead == frame.image.tobytes() for frame in frames)
+    assert threading.current_thread() not in threads
+
+
+def test_what_fails_ahead_ends_the_iteration(fill, tmp_path):
+    """As if it had failed when the picture's turn came: what it raised is raised, after the frames before."""
+    for number in range(3):
+        fill(f"{number}.png", picture(number))
+
+    def ahead(image):
+        if image[0, 0, 0] == 1:
+            raise ZeroDivisionError
+
+    names = []
+    with open_source(f"folder:{tmp_path}") as source:
+        source.listen(ahead=ahead)
+        with pytest.raises(ZeroDivisionError):
+            names.extend(frame.path.name for frame in source)
+
+    assert names == ["0.png"]
+
+
 class Watching:
     """A watched folder, read on a thread of its own."""
 

@@ -250,3 +250,11 @@ def test_integer_outputs_are_dequantized(kind, scale, zero_point, tmp_path):
     interpreter = Interpreter(Native(), runtime="none", why="a test", path=tmp_path)
 
     assert interpreter.scores(np.zeros((2, 2, 3), np.uint8)) == pytest.approx([0, 255 * scale])
+
+
+def test_the_delegate_is_named(tiny_model):
+    """LiteRT hands the graph to XNNPACK, and keeps it with plain kernels."""
+    if not load_interpreter(tiny_model()).runtime.startswith("ai-edge-litert"):
+        pytest.skip("another runtime is installed")
+    assert load_interpreter(tiny_model()).delegate == "XNNPACK"
+    assert load_interpreter(tiny_model(), plain=True).delegate == "none"

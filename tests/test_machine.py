@@ -215,6 +215,24 @@ def test_peak_memory_stays_after_it_is_freed():
     assert float(answer) > 45
 
 
+def test_memory_held_now_falls_when_it_is_freed():
+    """memory_mb() grows by 50 MB that are held and falls when they are freed; it is never above the peak."""
+    if machine.memory_mb() is None:
+        pytest.skip("no /proc/self/status here")
+    code = (
+        "from bloodcell_edge.machine import memory_mb as held, peak_memory_mb as peak\n"
+        "before = held()\nballast = bytearray(b'x' * 50_000_000)\nmost = held()\ndel ballast\n"
+        "print(most - before, held() - before, held() <= peak())"
+    )
+    grown, left, below = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+
+    assert float(grown) > 45
+    assert float(left) < 10
+    assert below == "True"
+
+
 def test_only_the_standard_library_is_needed():
     """machine imports where numpy, OpenCV and click are not installed (python -S has no site-packages)."""
     package = Path(machine.__file__).parents[1]

@@ -113,6 +113,33 @@ def test_every_picture_of_a_folder_is_a_field(take, folder, tmp_path):
     assert {**counted.counts, UNIDENTIFIED: counted.unidentified} == shown[-1].counts
 
 
+def test_looking_ahead_changes_nothing(take, folder, tmp_path):
+    """A folder looked at on several threads gives the tables of one that is looked at picture by picture."""
+
+    class Deaf:
+        """The folder, which cannot be told to look ahead."""
+
+        live = endless = False
+
+        def __init__(self, source):
+            self.source = source
+
+        def __iter__(self):
+            return iter(self.source)
+
+    take(f"folder:{folder}")
+    with open_source(f"folder:{folder}") as source:
+        take(Deaf(source), store="deaf.sqlite")
+
+    for table in ("fields", "cells JOIN fields ON fields.id = field_id"):
+        assert rows(tmp_path / "s.sqlite", table) == rows(tmp_path / "deaf.sqlite", table)
+    crops = []
+    for name in ("s", "deaf"):
+        with Reader.open(tmp_path / f"{name}.sqlite") as reader:
+            crops.append([bytes(row["jpeg"]) for row in reader.rows("SELECT jpeg FROM crops ORDER BY cell_id")])
+    assert crops[0] == crops[1] != []
+
+
 def test_a_field_is_shown_after_its_commit(take, folder, tmp_path):
     """Whoever is told of a field finds it, with its cells, in the file."""
     found = []

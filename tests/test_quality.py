@@ -149,3 +149,11 @@ def test_photographs_pass_and_blurred_ones_do_not():
     assert len(images) == 40
     assert sum(refused) <= 2
     assert sum(blurred) >= 36
+
+
+def test_without_earlier_fields_no_fingerprint_is_taken(drawn):
+    """None for earlier fields: the same verdicts as with none of them, and nothing to compare with later."""
+    asked, spared = judge(drawn[0], earlier=()), judge(drawn[0], earlier=None)
+
+    assert spared.verdicts == asked.verdicts
+    assert (len(asked.fingerprint), spared.fingerprint) == (16, b"")

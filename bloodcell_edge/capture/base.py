@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from ..image import Image
+
 TICK_S = 0.1
 """How long a source waits at most before it looks whether it was stopped, and calls `idle`."""
 
@@ -44,6 +46,7 @@ class BaseSource(ABC):
         self._notice = [notice] if notice is not None else []
         self._idle = [idle] if idle is not None else []
         self._taken_before: Callable[[str], bool] = lambda sha256: False  # noqa: ARG005
+        self._ahead: Callable[[Image], object] = lambda image: None  # noqa: ARG005
         self._notices: queue.SimpleQueue[Notice] = queue.SimpleQueue()
         self._stopped = threading.Event()
         self._state: Literal["ready", "open", "closed"] = "ready"
@@ -75,9 +78,10 @@ class BaseSource(ABC):
     def listen(
         self,
         *,
-        notice: Callable[[Notice], None],
-        idle: Callable[[], None],
+        notice: Callable[[Notice], None] | None = None,
+        idle: Callable[[], None] | None = None,
         taken_before: Callable[[str], bool] | None = None,
+        ahead: Callable[[Image], object] | None = None,
     ) -> None:
         """Tell these, too; to be called before the source is iterated.
 
@@ -86,11 +90,13 @@ class BaseSource(ABC):
             idle: as for `open_source`.
             taken_before: says of a file's hash whether its picture is known: a folder does not decode it, and tells of
                 it by a notice "again". Called from any thread.
+            ahead: makes of a picture what can be made before its turn comes: a folder calls it on the threads that
+                decode, several at once, and gives the answer as `Frame.ahead`. What it raises ends the iteration.
         """
-        self._notice.append(notice)
-        self._idle.append(idle)
-        if taken_before is not None:
-            self._taken_before = taken_before
+        self._notice += [] if notice is None else [notice]
+        self._idle += [] if idle is None else [idle]
+        self._taken_before = taken_before or self._taken_before
+        self._ahead = ahead or self._ahead
 
     def stop(self) -> None:
         """Let the iteration end soon; may be called from another thread, not from a signal handler: it takes a lock."""

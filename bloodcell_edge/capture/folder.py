@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from importlib import import_module
 from pathlib import Path
@@ -33,7 +33,7 @@ from .url import SourceUrl, option
 if TYPE_CHECKING:
     from ..image import Image
 
-_AHEAD = 4  # pictures decoded before they are asked for: two a core of a small machine, 15 MB each at 5 megapixels
+_AHEAD = 4  # pictures read before they are asked for: two a core of a small machine, 15 MB each at 5 megapixels
 _THREADS = 2
 _LOOK_S = 0.05
 _LONGEST_WAIT_S = 60.0  # for one file that never stops changing
@@ -68,7 +68,8 @@ class FolderOptions:
 class _Read:
     """What became of one file: a picture, or an error; no state where it is gone.
 
-    `proven`: whole by its own format. `again`: its content was taken in before, so it was not decoded.
+    `proven`: whole by its own format. `again`: its content was taken in before, so it was not decoded. `ahead`: what
+    the listener made of the picture.
     """
 
     path: Path
@@ -79,6 +80,7 @@ class _Read:
     error: str = ""
     proven: bool = False
     again: bool = False
+    ahead: object = None
 
 
 def from_url(url: SourceUrl, **callbacks: Any) -> FolderSource:
@@ -135,7 +137,7 @@ class FolderSource(BaseSource):
                 self._wait_for_more()
 
     def _frames_of(self, pool: ThreadPoolExecutor, paths: list[Path], *, arrived: bool) -> Iterator[Frame]:
-        """What the files give, in their order; each is read and decoded on another thread, a few ahead."""
+        """What the files give, in their order; each is read, decoded and looked at on another thread, a few ahead."""
         ahead = iter(paths)
         waiting: deque[Future[_Read]] = deque()
         while not self._stopped.is_set():
@@ -143,7 +145,7 @@ class FolderSource(BaseSource):
                 waiting.append(pool.submit(self._read, path, arrived=arrived))
             if not waiting:
                 return
-            while not wait([waiting[0]], TICK_S).done and not self._stopped.is_set():
+            while not waiting[0].done() and not wait([waiting[0]], TICK_S).done and not self._stopped.is_set():
                 self._pause(0)
             if not self._stopped.is_set() and (frame := self._judged(waiting.popleft().result(), arrived=arrived)):
                 yield frame
@@ -214,7 +216,7 @@ class FolderSource(BaseSource):
             elif time.monotonic() - since >= self._must_rest_s(read, arrived=arrived):
                 break
             self._stopped.wait(_LOOK_S)
-        return read
+        return read if read.image is None or self._stopped.is_set() else replace(read, ahead=self._ahead(read.image))
 
     def _must_rest_s(self, read: _Read, *, arrived: bool) -> float:
         """How long the file must have been left alone for what was read to count."""
@@ -260,7 +262,8 @@ class FolderSource(BaseSource):
             return None
         self._given.setdefault(read.sha256, read.path)
         taken_at = datetime.fromtimestamp(read.state[1] / 1e9, timezone.utc)
-        return Frame(read.image, taken_at, read.read_ns, self._next_number(), read.path, read.sha256)
+        number = self._next_number()
+        return Frame(read.image, taken_at, read.read_ns, number, read.path, read.sha256, ahead=read.ahead)
 
 
 def _state(path: Path) -> State | None:

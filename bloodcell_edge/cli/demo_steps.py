@@ -141,12 +141,12 @@ class Demo:
         return found.passed
 
     def _benchmark(self, run: RunFolder) -> None:
-        from ..benchmark import benchmark
+        from ..benchmark.measure import benchmark
         from ..files import write_json
-        from .benchmark import summary
+        from .benchmark_text import summary
 
         self._say("benchmark")
-        found = benchmark(run.tflite_files(), self._held_back(run, 16), threads=[1], runs=100, report=self.terminal)
+        found = benchmark(run.tflite_files(), self._held_back(run, 16), report=self.terminal)
         write_json(run.path / "benchmark.json", found.as_json())
         click.echo(summary(found))
 

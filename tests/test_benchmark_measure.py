@@ -1,5 +1,6 @@
+from __future__ import annotations
+
 import json
-import re
 import warnings
 from collections import Counter
 from contextlib import nullcontext
@@ -11,28 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bloodcell_edge import benchmark as module
-from bloodcell_edge.benchmark import (
-    STAGES,
-    Percentiles,
-    benchmark,
-    default_pictures,
-    disturbances,
-    images_per_second,
-    percentiles,
-    schedule,
-    spread,
-    work_allowed,
-)
+from bloodcell_edge.benchmark import measure as module
+from bloodcell_edge.benchmark.apart import live
+from bloodcell_edge.benchmark.figures import STAGES
+from bloodcell_edge.benchmark.measure import benchmark, default_pictures, passes, rate, schedule, spread
 from bloodcell_edge.errors import BceError, DataError, MissingFile, NoPictures, SpecError
 from bloodcell_edge.image import IMAGE_VERSION, read_image
 from bloodcell_edge.modelfile import pack
 from bloodcell_edge.reporting import Silent
 from bloodcell_edge.smear import LABELS
 from bloodcell_edge.spec import ModelSpec
-
-STEADY = Percentiles(n=200, min=0.9, p50=1.0, p95=1.2, p99=1.4)
-QUIET = {"cores": 4, "other_work": 0.1, "faults": ()}
 
 
 class Listener(Silent):
@@ -83,47 +72,7 @@ def pictures(tmp_path_factory):
     return default_pictures(tmp_path_factory.mktemp("drawn"), 3)
 
 
-# Arithmetic
-
-
-def test_percentiles_of_known_numbers():
-    """Of 1..101 in any order the p-th percentile is p + 1."""
-    values = np.random.default_rng(1).permutation(np.arange(1.0, 102.0))
-
-    assert percentiles(values) == Percentiles(n=101, min=1.0, p50=51.0, p95=96.0, p99=100.0)
-
-
-def test_percentiles_between_two_measurements_are_interpolated():
-    """Of 10 and 20 the p-th percentile lies p percent of the way."""
-    assert vars(percentiles(np.array([20.0, 10.0]))) == pytest.approx(
-        {"n": 2, "min": 10.0, "p50": 15.0, "p95": 19.5, "p99": 19.9}
-    )
-
-
-@given(st.lists(st.floats(1e-3, 1e4), min_size=1, max_size=50))
-def test_percentiles_are_ordered_and_within_the_measurements(values):
-    """min <= p50 <= p95 <= p99 <= max, for any measurements (to rounding)."""
-    found = percentiles(np.array(values))
-    ordered = [min(values), found.min, found.p50, found.p95, found.p99, max(values)]
-
-    assert all(a <= b * (1 + 1e-12) for a, b in pairwise(ordered))
-
-
-def test_images_per_second_counts_slow_pictures_by_their_time():
-    """Three pictures in 10, 10 and 30 ms are 60 a second: n over the sum, not one over the median."""
-    assert images_per_second(np.array([10.0, 10.0, 30.0])) == pytest.approx(60.0)
-
-
-def test_a_result_follows_from_its_times(write):
-    """Stages are medians, end to end is the sum of a picture's stages, throughput comes from all of them."""
-    case = module._Case.open(write("a.tflite"), 1)
-    times = np.array([[1.0, 0.0, 2.0, 3.0], [2.0, 0.0, 1.0, 5.0], [9.0, 0.0, 3.0, 4.0]])
-    result = module._result(case, times, 12.0, ())
-
-    assert result.stages_ms == {"decode": 2.0, "locate": 0.0, "resize": 2.0, "invoke": 4.0}
-    assert (result.end_to_end_ms.min, result.end_to_end_ms.p50) == (6.0, 8.0)
-    assert (result.invoke_ms.min, result.invoke_ms.p50) == (3.0, 4.0)
-    assert result.images_per_s == pytest.approx(100.0)
+# Time
 
 
 def test_times_are_milliseconds_of_the_clock(write, pictures, monkeypatch):
@@ -131,9 +80,9 @@ def test_times_are_milliseconds_of_the_clock(write, pictures, monkeypatch):
     monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=count(0.0, 1.0).__next__))
     result = benchmark([write("a.tflite")], pictures, runs=3).results[0]
 
-    assert result.stages_ms == {"decode": 1000.0, "locate": 0.0, "resize": 1000.0, "invoke": 1000.0}
-    assert result.invoke_ms == Percentiles(3, 1000.0, 1000.0, 1000.0, 1000.0)
-    assert result.images_per_s == pytest.approx(1 / 3)
+    assert result.times_ms.tolist() == [[1000.0, 0.0, 1000.0, 1000.0]] * 3
+    assert result.as_json()["images_per_s_one_by_one"] == pytest.approx(1 / 3)
+    assert (result.rates.folder, result.rates.stored) == (3.0, 3.0)
 
 
 # Order
@@ -172,44 +121,27 @@ def test_pictures_are_spread_over_the_whole_list():
     assert spread([], 4) == []
 
 
-# Validity
+def test_a_folder_is_gone_through_until_there_are_runs_enough():
+    """200 runs of 64 pictures are 4 passes; of few runs 2 passes are made all the same."""
+    assert passes(64, 200) == 4
+    assert passes(16, 20) == 2
+    assert passes(64, 1) == 2
 
 
-def test_a_quiet_run_is_valid():
-    """Nothing speaks against a steady run on a machine with cores to spare."""
-    assert disturbances(STEADY, 1, **QUIET) == ()
+def test_a_rate_is_all_pictures_over_all_time():
+    """Two passes of 30 pictures in 1 s and 2 s are 20 a second, not the mean of 30 and 15."""
+    assert rate([1.0, 2.0], 30) == pytest.approx(20.0)
 
 
-@pytest.mark.parametrize(
-    ("invoke", "threads", "circumstances", "reason"),
-    [
-        (STEADY, 1, {"faults": ("throttled", "under-voltage")}, "slowed down: throttled, under-voltage"),
-        (STEADY, 8, {}, "8 threads on 4 cores"),
-        (STEADY, 1, {"other_work": 2.5}, r"other programs kept 2.50 of 4 cores busy \(limit 1.00 with 1 threads\)"),
-        (STEADY, 4, {"other_work": 0.5}, r"kept 0.50 of 4 cores busy \(limit 0.40"),
-        (Percentiles(200, 1.0, 1.0, 1.6, 3.0), 1, {}, "invoke p95 is 1.60 times p50"),
-        (Percentiles(99, 0.9, 1.0, 1.2, 1.4), 1, {}, "99 runs, expected at least 100"),
-    ],
-)
-def test_each_disturbance_alone_is_told(invoke, threads, circumstances, reason):
-    """Throttling, too many threads, other work, a wide spread and too few runs each give their one reason."""
-    why = disturbances(invoke, threads, **{**QUIET, **circumstances})
+def test_without_a_number_of_runs_the_time_ends_it(write, pictures, monkeypatch):
+    """With a clock that goes on by a second at each look, a case is not run 200 times but until 10 s are over."""
+    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=count(0.0, 1.0).__next__))
+    monkeypatch.setattr(module, "STARTS", 1)
+    result = benchmark([write("a.tflite")], pictures).results[0]
 
-    assert len(why) == 1
-    assert re.search(reason, why[0])
-
-
-def test_unknown_other_work_is_not_judged():
-    """Where nobody knows what others did, the spread alone judges."""
-    assert disturbances(STEADY, 1, **{**QUIET, "other_work": None}) == ()
-
-
-@pytest.mark.parametrize(
-    ("threads", "cores", "expected"), [(1, 4, 1.0), (3, 4, 1.0), (4, 4, 0.4), (9, 4, 0.4), (1, 1, 0.1), (1, 2, 0.5)]
-)
-def test_other_work_may_take_what_the_threads_leave(threads, cores, expected):
-    """Free cores and a tenth of all, at most a quarter of all."""
-    assert work_allowed(threads, cores) == pytest.approx(expected)
+    assert len(result.times_ms) == 4  # of 3 s each
+    assert not any("expected at least" in why for why in result.why)
+    assert len(result.warm_up_ms) == module.WARM_UP_ROUNDS
 
 
 def test_a_throttled_machine_makes_every_result_invalid(write, pictures, tmp_path, monkeypatch):
@@ -239,6 +171,7 @@ def test_a_report_holds_what_was_measured(write, pictures):
     assert answer["pictures"] == {"n": 3, "size": [480, 640]}
     assert answer["machine"]["cores"] >= 1
     assert "other_work_cores" in answer["machine"]
+    assert set(answer["machine"]["after"]) == {"clock_mhz", "temperature_c", "throttled", "load"}
     assert [(result["file"], result["threads"], result["target"]) for result in answer["results"]] == [
         (str(models[0]), 1, "float32"),
         (str(models[0]), 2, "float32"),
@@ -255,6 +188,12 @@ def test_a_report_holds_what_was_measured(write, pictures):
         assert set(result["end_to_end_ms"]) == set(result["invoke_ms"]) == {"n", "min", "p50", "p95", "p99"}
         assert result["end_to_end_ms"]["min"] > result["invoke_ms"]["min"] > 0
         assert result["images_per_s"] > 0
+        assert result["images_per_s_stored"] > 0
+        assert result["cold_start_ms"] > result["load_ms"] > 0
+        assert result["rss_mb"] >= result["steady_mb"] > 0
+        assert result["delegate"] == "XNNPACK"
+        assert result["warm_up"]["n"] == 10
+        assert set(result["stages"]) == set(STAGES)
         assert result["n"] == 5
         assert result["valid"] is False
         assert "5 runs" in result["why"]
@@ -265,7 +204,7 @@ def test_memory_is_that_of_a_small_process_of_its_own(write, pictures):
     ballast = np.ones(500_000_000, np.uint8)
     result = benchmark([write("a.tflite")], pictures, runs=1).results[0]
 
-    assert 20 < result.rss_mb < ballast.nbytes / 1e6
+    assert 20 < result.memory.steady <= result.memory.peak < ballast.nbytes / 1e6
 
 
 def test_the_same_case_is_measured_once(write, pictures):
@@ -328,10 +267,10 @@ def test_models_must_be_given_and_be_there(pictures, tmp_path):
 
 
 def test_a_model_of_single_cells_is_measured_with_the_locator(write, pictures):
-    """With view "cell" looking for cells is a stage of its own, and end to end is the sum of all."""
+    """With view "cell" looking for cells is a stage of its own, of every picture."""
     result = benchmark([write("cell.tflite", view="cell", crop_um=20.0)], pictures, runs=20).results[0]
-    assert min(result.stages_ms.values()) > 0
-    assert result.end_to_end_ms.p50 == pytest.approx(sum(result.stages_ms.values()), rel=0.3)
+    assert (result.times_ms > 0).all()
+    assert result.times_ms.shape == (20, len(STAGES))
 
 
 @pytest.mark.parametrize("asked", [{"runs": 0}, {"threads": ()}, {"threads": (1, 0)}])
@@ -341,10 +280,7 @@ def test_at_least_one_run_and_one_thread(asked, pictures, tmp_path):
         benchmark([tmp_path / "absent.tflite"], pictures, **asked)
 
 
-def test_a_model_that_only_fails_alone_is_an_error_with_its_message(write, pictures):
-    """When the process that weighs a model ends badly, its last line is in the error."""
-    case = module._Case.open(write("a.tflite"), 1)
-    case.path.unlink()
-
+def test_a_model_that_only_fails_alone_is_an_error_with_its_message(pictures, tmp_path):
+    """When the process that runs a model ends badly, its last line is in the error."""
     with pytest.raises(BceError, match=r"ended with 1 .*no such model file"):
-        module._weigh_apart(case, pictures)
+        live(tmp_path / "absent.tflite", 1, pictures)

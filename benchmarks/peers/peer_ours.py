@@ -1,0 +1,41 @@
+"""bloodcell_edge, as ``bce classify`` runs it, and over a folder whose next pictures are decoded meanwhile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from protocol import Labels, serve
+
+
+def load(setup):  # noqa: D103
+    from bloodcell_edge.capture import open_source
+    from bloodcell_edge.classifier import Classifier
+    from bloodcell_edge.image import read_image, resize
+
+    classifier = Classifier.open(setup["model"], threads=setup["threads"])
+    labels, scores, size = classifier.spec.labels, classifier.interpreter.scores, classifier.spec.input_size
+
+    def top(pixels) -> str:
+        return labels[int(scores(pixels).argmax())]
+
+    def crops(items) -> Labels:
+        return [top(pixels) for pixels in items]
+
+    def crop_files(items) -> Labels:
+        return [top(resize(read_image(path), size)) for path in items]
+
+    def named(predictions) -> Labels:
+        return [max(one.scores, key=one.scores.__getitem__) for one in predictions]
+
+    def fields(items) -> Labels:
+        return [label for item in items for label in named(classifier.classify(read_image(item["file"])))]
+
+    def folder(items) -> Labels:
+        with open_source(f"folder:{Path(items[0]['file']).parent}") as source:
+            return [label for frame in source for label in named(classifier.classify(frame.image))]
+
+    return {"crops": crops, "crop files": crop_files, "fields": fields, "folder": folder}
+
+
+if __name__ == "__main__":
+    serve(load)
