@@ -10,7 +10,7 @@ IMAGENET := ../shared/weights/mobilenet_v2_1.0_imagenet_notop.weights.h5
 SOURCES := bloodcell_edge convert tests benchmarks examples
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench check format outside soak figures ship
+.PHONY: help demo test bench check format outside long soak figures ship
 
 help:  ## what there is to make
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -19,7 +19,7 @@ demo: .venv/.stamp-train  ## the main job on drawn pictures, start to end (ARGS=
 	@$(BIN)/bce demo $(ARGS)
 
 test: .venv/.stamp-dev  ## the tests, but those that install packages or run long (ARGS="tests/test_image.py -x")
-	@$(BIN)/pytest -n 2 --dist loadgroup -m "not outside and not soak" $(ARGS)
+	@$(BIN)/pytest -n 2 --dist loadfile -m "not outside and not soak and not long" $(ARGS)
 
 check: .venv/.stamp-dev  ## format, lint, types, import rules, docs
 	@echo "format:  ruff format --check" && $(BIN)/ruff format --check $(SOURCES)
@@ -41,7 +41,10 @@ bench: .venv/.stamp-dev  ## times of every stage, conversion, parity, training: 
 outside: .venv/.stamp-dev  ## the tests that make environments of their own
 	@$(BIN)/pytest -m outside $(ARGS)
 
-soak: .venv/.stamp-dev  ## the tests that run long
+long: .venv/.stamp-dev  ## the tests that train more than once
+	@$(BIN)/pytest -m long $(ARGS)
+
+soak: .venv/.stamp-dev  ## the tests that run for hours
 	@$(BIN)/pytest -m soak --timeout 0 $(ARGS) || test $$? -eq 5  # 5: no such test yet
 
 figures: .venv/.stamp-dev  ## the figures of the README, measured again on ../shared (about 40 minutes)

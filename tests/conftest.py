@@ -34,13 +34,6 @@ def pytest_configure(config: pytest.Config) -> None:
     }
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the workstation's tests on one worker of two, where there are two: they share models that take minutes."""
-    for item in items:
-        if "workstation" in item.path.parts:
-            item.add_marker(pytest.mark.xdist_group("workstation"))
-
-
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Remove the session's HOME."""
     shutil.rmtree(config.stash[_home], ignore_errors=True)

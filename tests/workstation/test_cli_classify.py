@@ -134,7 +134,7 @@ def test_piping_to_head_is_quiet(slides):
     script = Path(sys.executable).parent / "bce"
 
     done = subprocess.run(
-        ["bash", "-c", f"'{script}' classify slides --json | head -1"],
+        ["bash", "-c", f"'{script}' classify slides --model runs/latest --json | head -1"],
         cwd=slides.parent, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
 

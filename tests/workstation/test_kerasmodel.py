@@ -75,7 +75,7 @@ def test_bare_file_needs_labels_and_view(own):
         (6, 8),
         "keras",
     )
-    with pytest.raises(SpecError, match=r"labels \(6, 8, 3, 2\) as its spec says, found \(6, 8, 3, 3\)"):
+    with pytest.raises(SpecError, match=r"outputs \(6, 8, 3, 2\) as its spec says, found \(6, 8, 3, 3\)"):
         open_keras(own / "model.keras", labels=("A", "B"), view="frame")
 
 

@@ -16,7 +16,20 @@ from bloodcell_edge.files import write_bytes
 from bloodcell_edge.runs import RunFolder
 
 EXAMPLES = README.parent / "examples"
-FAST = ["--weights", "none", "--alpha", "0.35", "--size", "64", "--epochs", "1", "--name", "blood-1"]
+FAST = [
+    "--recipe",
+    "field",
+    "--weights",
+    "none",
+    "--alpha",
+    "0.35",
+    "--size",
+    "64",
+    "--epochs",
+    "1",
+    "--name",
+    "blood-1",
+]
 
 Bce = Callable[..., "subprocess.CompletedProcess[str]"]
 
