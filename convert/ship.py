@@ -150,7 +150,7 @@ class Predictions:
             said = [f"{score:.8f}" for score in scores] if found else [""] * len(labels)
             source = source_of(picture)
             name = Path(picture.file).name
-            about = (source.folder, name, picture.label, picture.group, picture.note)
+            about = (source.folder, name, picture.label, below_source(picture.group or ""), picture.note)
             writer.writerow((*about, int(found), int(marked), *said))
         return stream.getvalue()
 
@@ -178,6 +178,13 @@ def source_of(picture: Picture) -> Source:
             return source
     message = f"{picture.path}: of no source that may be shipped; expected a folder {[one.folder for one in SOURCES]}"
     raise DataError(message)
+
+
+def below_source(name: str) -> str:
+    """A file's name from the folder of its source on: where the data lay on one machine is nobody's business."""
+    parts = Path(name).parts
+    starts = [place for place, part in enumerate(parts) if part in _NAMES]
+    return "/".join(parts[starts[0] :]) if starts else name
 
 
 def predict(file: Path, pictures: Sequence[Picture]) -> Predictions:
@@ -226,7 +233,10 @@ def sealed(file: Path, name: str, predictions: Predictions, card: Mapping[str, A
     kept = {key: spec.figures[key] for key in ("calibration", "rejection") if key in spec.figures}
     own = {**predictions.figures(spec), "by_source": predictions.by_source(spec), "target": spec.target, **kept}
     attribution = tuple(source.citation for source in SOURCES)
-    return pack(model.flatbuffer, spec.with_(name=name, figures=own, card=card, attribution=attribution))
+    chosen = tuple({**one, "file": below_source(one["file"])} for one in spec.representative)
+    return pack(
+        model.flatbuffer, spec.with_(name=name, figures=own, card=card, attribution=attribution, representative=chosen)
+    )
 
 
 def readme(files: Sequence[Path]) -> str:

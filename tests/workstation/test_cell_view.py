@@ -98,7 +98,7 @@ def test_train_takes_the_view(bce_here, drawn_cells, tmp_path):
 
 
 def test_exported_crops_show_the_model_what_the_field_did(bce_here, cell_run, drawn_cells, tmp_path):
-    """A crop read back with its scale gives the pixels that were classified, but for JPEG; its label is the answer to them."""
+    """A crop read back with its scale gives the pixels that were classified, but for JPEG; its label is the answer."""
     model = Classifier.open(cell_run.path / "bloodcell-int8.tflite")
     result = bce_here("run", "--source", f"folder:{drawn_cells}?recursive=1", "--model", cell_run.path, "--slide", "S")
     assert result.returncode == 0, result.stderr
