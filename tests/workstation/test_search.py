@@ -45,6 +45,8 @@ from convert.targets import Target
 from convert.tflite import to_tflite
 
 SPACE = Space((("mobilenet_v2", 0.35),), (32, 64))
+pytestmark = pytest.mark.long  # a search trains many
+
 RECIPE = choose_recipe("field", alpha=0.35, size=64, weights="pretrained.weights.h5")
 
 
@@ -531,7 +533,6 @@ def figures(found):
     return [(row.rung, row.candidate, row.chosen, row.by_fold, row.front) for row in found.rows]
 
 
-@pytest.mark.long
 def test_a_stopped_search_goes_on_and_finds_the_same(study, labs, weights, tmp_path):
     """Killed on rung 1, stopped by Ctrl-C between epochs of rung 3, it ends with the figures of one that was not."""
     command = [sys.executable, "-c", STOPPED, str(Path(__file__).parent), *map(str, labs), str(weights), str(tmp_path)]
@@ -565,7 +566,6 @@ assert found.finished
 """
 
 
-@pytest.mark.long
 def test_two_processes_share_a_search(study, labs, weights, tmp_path):
     """Both judge, none judges what the other does, both end, and what they find is what one process finds alone."""
     command = [sys.executable, "-c", TOGETHER, str(Path(__file__).parent), *map(str, labs), str(weights), str(tmp_path)]
@@ -579,7 +579,6 @@ def test_two_processes_share_a_search(study, labs, weights, tmp_path):
     assert figures(run(labs, weights, tmp_path)) == figures(study)
 
 
-@pytest.mark.long
 def test_the_command_prints_the_front_and_how_to_train_it(labs, weights, bce_here, tmp_path):
     """`bce search --json` has the front and a `bce train` command, which trains exactly that recipe."""
     options = ["--recipe", "field", "--weights", weights, "--sizes", "32", "--trials", "1"]

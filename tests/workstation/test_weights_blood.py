@@ -74,6 +74,7 @@ def as_shipped(cell_run, tmp_path, monkeypatch):
     return cell_run
 
 
+@pytest.mark.long
 def test_what_it_was_trained_on_is_not_held_back(as_shipped, drawn_cells):
     """Pictures on the training side of the shipped model go there again, whatever the seed draws; the rest stays."""
     pictures = with_photographs(load_data(drawn_cells).pictures, SILENT)
@@ -91,6 +92,7 @@ def test_what_it_was_trained_on_is_not_held_back(as_shipped, drawn_cells):
     assert f"{len(before & trained)} of {len(before)} pictures not held back" in report.said[0]
 
 
+@pytest.mark.long
 def test_nothing_left_to_be_judged_on_is_an_error(as_shipped):
     """Where the shipped model was trained on everything there is no honest figure: one line, and what to do."""
     rows = [row for row in load_split(as_shipped.split) if row.split == TRAIN]
