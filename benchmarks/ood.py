@@ -8,6 +8,7 @@ max logit        Hendrycks et al. 2022, ICML
 mahalanobis      Lee et al. 2018, NeurIPS: distance of the embedding to the nearest class mean, one covariance
 cosine           of the embedding, less the mean of all, to the nearest class mean
 nearest cells    Sun et al. 2022, ICML: distance of the normed embedding to the 10th nearest training cell
+as converted     top score of the int8 file, its own background included, which has learnt of most of these pictures
 background       the output for none of the classes, as `training.background` fits it, on training pictures and three of
                  the other classes; each class is scored by the one that has not seen it
 
@@ -164,7 +165,7 @@ def main():
     }
     if (run.path / DEVICE_FILE).is_file():
         device = Classifier.open(run.path / DEVICE_FILE)
-        scores["max softmax, int8"] = tuple(device.scores(one.pixels).max(axis=1) for one in (inside, outside))
+        scores["as converted"] = tuple(device.scores(one.pixels).max(axis=1) for one in (inside, outside))
     unseen = {
         kind: background(features, logits, out_features[names != kind], out_logits[names != kind]) for kind in kinds
     }

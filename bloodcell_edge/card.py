@@ -41,6 +41,7 @@ def sections(spec: ModelSpec) -> list[Section]:
         *_calibration(spec.figures),
         *_rejection(spec.figures, spec.card.get("unseen_unknown", {})),
         *_latency(spec.card.get("latency", ())),
+        *_sentences("What was chosen on which pictures", spec.card.get("choices", ())),
         *_sentences("Known failures", spec.card.get("failures", ())),
         *_sentences("Labels", spec.card.get("label_issues", ())),
     ]

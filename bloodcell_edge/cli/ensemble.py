@@ -44,8 +44,8 @@ def ensemble(
 
     \b
     Example:
-      bce ensemble runs/field-1 runs/field-2
-      bce ensemble runs/field-1 runs/field-2 --distill --recipe field --alpha 0.35 --weights none
+      bce ensemble runs/blood-1 runs/blood-2
+      bce ensemble runs/blood-1 runs/blood-2 --distill --alpha 0.35 --weights none
     """
     _refuse_unused(distill, recipe, options)
 
