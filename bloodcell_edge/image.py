@@ -274,7 +274,7 @@ def resize(image: Image, size: tuple[int, int]) -> Image:
             (now + 1) // 2 if now >= 2 * then else now for now, then in zip(image.shape, size, strict=False)
         )
         image = _linear_exact(image, rows, columns)
-    return _linear_exact(image, height, width)
+    return image if image.shape[:2] == (height, width) else _linear_exact(image, height, width)
 
 
 def _linear_exact(image: Image, height: int, width: int) -> Image:

@@ -44,6 +44,39 @@ def decades() -> Plane:
     return np.array(levels, np.int16)
 
 
+class Halves:
+    """One picture at half its size, at a quarter and so on, each made when it is first asked for, and kept.
+
+    Where cells are, whether the field is fit and what light there is are all asked at some of these sizes.
+
+    Attributes:
+        image: uint8 RGB, shape (height, width, 3).
+    """
+
+    def __init__(self, image: Image) -> None:
+        """Nothing is made yet."""
+        self.image = image
+        self._sizes: dict[int, Image] = {0: image}
+        self._absorbed: dict[int, Plane] = {}
+
+    def at(self, halvings: int) -> Image:
+        """The picture halved so often, odd lengths rounded up: the bytes that `resize` gives; not to be changed."""
+        if halvings not in self._sizes:
+            height, width = self.image.shape[:2]
+            even = (height | width) & ((1 << halvings) - 1) == 0  # else steps would round on the way
+            self._sizes[halvings] = resize(
+                self.at(halvings - 1) if even else self.image, (-(-height >> halvings), -(-width >> halvings))
+            )
+        return self._sizes[halvings]
+
+    def absorbed(self, halvings: int) -> Plane:
+        """`two_bands` of that size above its `empty_field`; of a picture that is lit everywhere."""
+        if halvings not in self._absorbed:
+            small = self.at(halvings)
+            self._absorbed[halvings] = two_bands(small) - empty_field(small)
+        return self._absorbed[halvings]
+
+
 def two_bands(small: Image) -> Plane:
     """Absorbance of red and green together, and of blue.
 
@@ -72,7 +105,7 @@ def empty_field(small: Image) -> Plane:
         int16, shape (height, width, 2), to be taken from `two_bands` of the same picture.
     """
     height, width = small.shape[:2]
-    low = _envelope(two_bands(_coarse(small)), 2)
+    low = _envelope(two_bands(_coarse(Halves(small))), 2)
     empty: Plane = _resized(low, height, width).astype(np.int16) << 2
     return empty
 
@@ -90,16 +123,16 @@ class Illumination:
     size: tuple[int, int]
 
     @classmethod
-    def of(cls, image: Image) -> Illumination:
-        """Measure a picture, uint8 RGB (height, width, 3), at least 16 pixels each way."""
+    def of(cls, halves: Halves) -> Illumination:
+        """Measure a picture, at least 16 pixels each way."""
         import cv2
 
-        above: Any = cv2.LUT(lit(_coarse(image)), decades())
+        above: Any = cv2.LUT(lit(_coarse(halves)), decades())
         empty = _envelope(above, 1)
         if _is_portrait(above):  # half of it may be cell: then only its brightest parts tell the light
             brightest = [ranked(above[..., channel], 1, _BRIGHTEST) for channel in range(3)]
             empty = np.minimum(empty, np.array(brightest) >> 1).astype(np.uint8)
-        return cls(empty, (image.shape[0], image.shape[1]))
+        return cls(empty, (halves.image.shape[0], halves.image.shape[1]))
 
     def whiten(self, pixels: Image, window: tuple[int, int, int, int]) -> Image:
         """Part of the picture as under even white light: the empty field is 255 in each colour, everywhere.
@@ -118,7 +151,7 @@ class Illumination:
         columns = _sampled(x, width, self.size[1], self.empty.shape[1])
         empty = _resized(self.empty[rows[:, None], columns], *pixels.shape[:2]).astype(np.int16) << 1
         above = cv2.LUT(pixels, decades()) - empty
-        white: Image = _levels()[np.clip(above, 0, _DARKEST)]
+        white: Image = _levels().take(np.clip(above, 0, _DARKEST))
         return white
 
 
@@ -141,10 +174,8 @@ def _levels() -> NDArray[np.uint8]:
     return np.array([round(255 * 10 ** (-steps / STEPS)) for steps in range(_DARKEST + 1)], np.uint8)
 
 
-def _coarse(image: Image) -> Image:
-    height, width = image.shape[:2]
-    halvings = halvings_until(min(height, width), 2 * _COARSE_SIDE)
-    return resize(image, (-(-height >> halvings), -(-width >> halvings)))
+def _coarse(halves: Halves) -> Image:
+    return halves.at(halvings_until(min(halves.image.shape[:2]), 2 * _COARSE_SIDE))
 
 
 def _envelope(coarse: Plane, shift: int) -> Mask:

@@ -16,15 +16,14 @@ Lengths below are in red-cell diameters (7.5 µm) and areas in red-cell areas (4
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .errors import PictureError
-from .image import resize
-from .light import STEPS, empty_field, find_unlit, halvings_until, ranked, square, two_bands, with_light
+from .light import STEPS, Halves, find_unlit, halvings_until, ranked, square, with_light
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -78,6 +77,7 @@ _WORKING_SIDE = 240  # pixels; the longer side is halved until it is shorter tha
 _WORKING_RED_CELL = 12  # pixels that a red cell's diameter should have while working
 _TOO_SMALL_RED_CELL = 8  # pixels; where red cells turn out smaller, a finer look is taken
 _LARGEST_RADIUS = 256  # pixels, of the distance map
+_LEVELS = np.arange(256)  # grey ones
 _FEWEST_DISCS = 0.25  # of the picture, in squared radii, below which what is smaller than nuclei is not red cells
 _FEWEST_PEAKS = 12  # of the distance map, below which there are no red cells to measure
 _LARGE_NUCLEUS = 16  # one part in so many of the picture, from which a nucleus leaves room for few red cells
@@ -114,10 +114,12 @@ class Located:
     Attributes:
         cells: white cells from top to bottom, then left to right.
         red_cell_px: diameter of a red cell, pixels: given by `um_per_px`, else measured; None where none are seen.
+        halves: of the picture, for others who look at it; None where `locate` did not make this.
     """
 
     cells: tuple[Box, ...]
     red_cell_px: float | None
+    halves: Halves | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,27 @@ class _Lobe:
     core: int
     outline: Points
     bounds: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class _Edges:
+    """Where a picture ends, working pixels: its (height, width), and 1 where it has no light; None: lit everywhere."""
+
+    size: tuple[int, ...]
+    unlit: Mask | None
+
+    def cut(self, box: tuple[int, int, int, int]) -> bool:
+        """At the picture's edge, or where its light ends: there the corners of a box do not count, cells are round."""
+        left, top, right, bottom = box
+        height, width = self.size
+        if left == 0 or top == 0 or right == width or bottom == height:
+            return True
+        if self.unlit is None:
+            return False
+        rows, columns = np.nonzero(self.unlit[top - 1 : bottom + 1, left - 1 : right + 1])  # a cut cell ends with light
+        across, down = right - left + 2, bottom - top + 2
+        off_x, off_y = (2 * columns + 1 - across) * down, (2 * rows + 1 - down) * across
+        return bool((off_x * off_x + off_y * off_y <= across * across * down * down).any())
 
 
 def locate(image: Image, *, um_per_px: float | None = None) -> Located:
@@ -146,14 +169,15 @@ def locate(image: Image, *, um_per_px: float | None = None) -> Located:
     _check(image, um_per_px)
     shorter, longer = sorted(image.shape[:2])
     most = halvings_until(shorter, 2 * _SMALLEST_SIDE)  # of a strip, so that it keeps its height
+    halves = Halves(image)
     if um_per_px is not None:
         red_cell_px = RED_CELL_UM / um_per_px
-        return _look(image, min(halvings_until(red_cell_px, 2 * _WORKING_RED_CELL), most), red_cell_px)
+        return _look(halves, min(halvings_until(red_cell_px, 2 * _WORKING_RED_CELL), most), red_cell_px)
     halvings = min(halvings_until(longer, _WORKING_SIDE), most)
-    located = _look(image, halvings, None)
+    located = _look(halves, halvings, None)
     while halvings and located.red_cell_px and located.red_cell_px < _TOO_SMALL_RED_CELL << halvings:
         halvings -= 1
-        located = _look(image, halvings, None)
+        located = _look(halves, halvings, None)
     return located
 
 
@@ -169,22 +193,21 @@ def _check(image: Image, um_per_px: float | None) -> None:
         raise PictureError(message)
 
 
-def _look(image: Image, halvings: int, red_cell_px: float | None) -> Located:
+def _look(halves: Halves, halvings: int, red_cell_px: float | None) -> Located:
     """Look once, at a size halved so often; a red cell's diameter is in pixels of the whole picture."""
-    height, width = image.shape[:2]
-    small = resize(image, (-(-height >> halvings), -(-width >> halvings)))
-    unlit = find_unlit(small)
-    if unlit is not None:
-        small = with_light(small, unlit)
-    dark, chromatin = _absorbance(small)
+    unlit = find_unlit(halves.at(halvings))
+    if unlit is None:
+        dark, chromatin = _absorbance(halves.absorbed(halvings))
+    else:
+        dark, chromatin = _absorbance(Halves(with_light(halves.at(halvings), unlit)).absorbed(0))
     nuclei = _above(chromatin, max(_LEAST_CHROMATIN, int(_otsu(chromatin) * _OTSU_SHARE)))
     faint, red = _stained(dark, nuclei)
     if red_cell_px is None:
         measured = _red_cell_diameter(red, nuclei)
         red_cell_px = None if measured is None else measured * 2**halvings
     ruler = _guess(nuclei) if red_cell_px is None else red_cell_px / 2**halvings
-    outside = np.zeros_like(nuclei) if unlit is None else unlit
-    groups = [group for group in _join(_lobes(nuclei, ruler), ruler) if _is_nucleus(group, outside, ruler)]
+    edges = _Edges(nuclei.shape, unlit)
+    groups = [group for group in _join(_lobes(nuclei, ruler), ruler) if _is_nucleus(group, edges, ruler)]
     stained = faint | nuclei
     boxes = [_grow(_bounds(group), stained, round(_CYTOPLASM * ruler)) for group in groups]
     crowded = [
@@ -192,14 +215,17 @@ def _look(image: Image, halvings: int, red_cell_px: float | None) -> Located:
         for group, box in zip(groups, boxes, strict=True)
     ]
     cells = [
-        _whole_size(box, touching, _is_cut(box, outside), 2**halvings, (height, width))
+        _whole_size(box, touching, edges.cut(box), 2**halvings, halves.image.shape[:2])
         for box, touching in zip(boxes, crowded, strict=True)
     ]
-    return Located(tuple(sorted(cells, key=lambda cell: (cell.y, cell.x))), red_cell_px)
+    return Located(tuple(sorted(cells, key=lambda cell: (cell.y, cell.x))), red_cell_px, halves)
 
 
-def _absorbance(small: Image) -> tuple[Plane, Mask]:
+def _absorbance(absorbed: Plane) -> tuple[Plane, Mask]:
     """Absorbance above the empty field, and the part of it that haemoglobin does not explain.
+
+    Args:
+        absorbed: as `Halves.absorbed` gives it.
 
     Returns:
         The sum of the three channels, int16 (height, width), 1/256 decade; and chromatin, uint8, 1/128 decade of red
@@ -207,7 +233,7 @@ def _absorbance(small: Image) -> tuple[Plane, Mask]:
     """
     import cv2
 
-    bands: Any = cv2.split(two_bands(small) - empty_field(small))
+    bands: Any = cv2.split(absorbed)
     warm, blue = bands
     left = (warm - ((_haemoglobin_hue(warm, blue) * blue) // _HUE_UNIT)) >> 1
     chromatin: Any = cv2.GaussianBlur(np.clip(left, 0, 255).astype(np.uint8), (3, 3), 0)
@@ -238,7 +264,7 @@ def _otsu(plane: Mask) -> int:
     import cv2
 
     counts = cv2.calcHist([plane], [0], None, [256], [0, 256]).ravel().astype(np.int64)
-    below, mass = np.cumsum(counts), np.cumsum(counts * np.arange(256))
+    below, mass = np.cumsum(counts), np.cumsum(counts * _LEVELS)
     total = below[-1]
     apart = (total * mass - below * mass[-1]).astype(np.float64)
     between = apart * apart / np.maximum(below * (total - below), 1)
@@ -254,7 +280,7 @@ def _stained(dark: Plane, nuclei: Mask) -> tuple[Mask, Mask]:
     threshold = max(_otsu(depth * (1 - near)), _LEAST_STAIN)
     faint, mask = _above(depth, threshold // 2), _above(depth, threshold) | near
     outlines, levels = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    for hole in np.flatnonzero(levels[0, :, 3] >= 0)[:_MOST_HOLES] if outlines else ():
+    for hole in np.flatnonzero(levels[0, :, 3] >= 0)[:_MOST_HOLES].tolist() if outlines else ():
         if _is_pallor(outlines[hole]):
             cv2.drawContours(mask, [outlines[hole]], -1, 1, cv2.FILLED)
     return faint, mask
@@ -416,9 +442,15 @@ def _gap(lobe: _Lobe, group: list[_Lobe], limit: float) -> float:
     one, other = lobe.bounds, _bounds(group)
     if max(one[0] - other[2], other[0] - one[2], one[1] - other[3], other[1] - one[3]) >= limit:
         return math.inf
-    near, far = _thinned(lobe.outline), _thinned(_outline(group))
-    apart = near[:, None] - far[None]
-    return math.sqrt(int((apart * apart).sum(axis=2).min()))
+    return math.sqrt(int(_apart(_thinned(lobe.outline), _thinned(_outline(group))).min()))
+
+
+def _apart(points: Points, others: Points) -> NDArray[np.int32]:
+    """Squared distance of each point (n, 2) to each other one (m, 2), shape (n, m)."""
+    across = points[:, :1] - others[:, 0]
+    down = points[:, 1:] - others[:, 1]
+    squares: NDArray[np.int32] = across * across + down * down
+    return squares
 
 
 def _thinned(outline: Points) -> Points:
@@ -458,8 +490,7 @@ def _span(outline: Points) -> float:
     import cv2
 
     hull: Any = cv2.convexHull(outline).reshape(-1, 2)
-    apart = hull[:, None] - hull[None]
-    return math.sqrt(int((apart * apart).sum(axis=2).max()))
+    return math.sqrt(int(_apart(hull, hull).max()))
 
 
 def _bounds(group: list[_Lobe]) -> tuple[int, int, int, int]:
@@ -468,23 +499,11 @@ def _bounds(group: list[_Lobe]) -> tuple[int, int, int, int]:
     return min(lefts), min(tops), max(rights), max(bottoms)
 
 
-def _is_nucleus(group: list[_Lobe], unlit: Mask, ruler: float) -> bool:
+def _is_nucleus(group: list[_Lobe], edges: _Edges, ruler: float) -> bool:
     """Large enough, for a nucleus that is seen whole or one that the picture cuts, and not scattered."""
-    least = _SMALLEST_NUCLEUS_AT_EDGE if _is_cut(_bounds(group), unlit) else _SMALLEST_NUCLEUS
+    least = _SMALLEST_NUCLEUS_AT_EDGE if edges.cut(_bounds(group)) else _SMALLEST_NUCLEUS
     area = sum(lobe.area for lobe in group)
     return area >= least * _area(ruler) and area >= _SOLIDITY * _hull_area(_outline(group))
-
-
-def _is_cut(box: tuple[int, int, int, int], unlit: Mask) -> bool:
-    """At the picture's edge, or where its light ends: there the corners of a box do not count, cells are round."""
-    left, top, right, bottom = box
-    height, width = unlit.shape
-    if left == 0 or top == 0 or right == width or bottom == height:
-        return True
-    rows, columns = np.nonzero(unlit[top - 1 : bottom + 1, left - 1 : right + 1])  # a cut cell ends where light does
-    across, down = right - left + 2, bottom - top + 2
-    off_x, off_y = (2 * columns + 1 - across) * down, (2 * rows + 1 - down) * across
-    return bool((off_x * off_x + off_y * off_y <= across * across * down * down).any())
 
 
 def _grow(bounds: tuple[int, int, int, int], stained: Mask, reach: int) -> tuple[int, int, int, int]:

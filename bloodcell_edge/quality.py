@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import PictureError
-from .image import resize
-from .light import STEPS, empty_field, lit, two_bands
+from .light import STEPS, Halves, lit
 from .seen import perceptual_hash
 
 if TYPE_CHECKING:
@@ -106,6 +105,7 @@ def judge(
     red_cell_px: float | None = None,
     earlier: Collection[bytes] | None = (),
     limits: Limits | None = None,
+    halves: Halves | None = None,
 ) -> Quality:
     """Hold a field against limits.
 
@@ -115,6 +115,7 @@ def judge(
         earlier: fingerprints of the fields that this one may not repeat; None where fields do not come again: then
             there is no fingerprint, and `repeated` is as of a field like no other.
         limits: other than the usual ones.
+        halves: what `locate` made of this picture, see `Located`.
 
     Returns:
         A verdict for each limit.
@@ -126,8 +127,9 @@ def judge(
         message = f"cannot judge {image.dtype} of shape {image.shape}; expected uint8 RGB, at least 16 x 16 pixels"
         raise PictureError(message)
     limits = limits or Limits()
-    small, scale = _reduced(image, red_cell_px)
-    small = lit(small)
+    halves = halves if halves is not None and halves.image is image else Halves(image)
+    halvings, scale = _reduced(image, red_cell_px)
+    small = lit(halves.at(halvings))
     counts = [_counts(small, channel) for channel in range(3)]
     light = [max(_level(channel, 19, 20), 1) for channel in counts]
     fingerprint = b"" if earlier is None else perceptual_hash(image).tobytes()
@@ -138,7 +140,7 @@ def judge(
     least = {
         "focus": sharpness(small, scale),
         "dark": max(light) / 255,
-        "empty": _stained_share(small),
+        "empty": _stained_share(halves, halvings) if small is halves.at(halvings) else _stained_share(Halves(small), 0),
         "repeated": float(_difference(fingerprint, earlier or ())),
     }
     verdicts = []
@@ -149,14 +151,14 @@ def judge(
     return Quality(tuple(verdicts), fingerprint)
 
 
-def _reduced(image: Image, red_cell_px: float | None) -> tuple[Image, float]:
-    """A copy in which red cells have about the same size, and their diameter in it, pixels."""
+def _reduced(image: Image, red_cell_px: float | None) -> tuple[int, float]:
+    """How often to halve it until red cells have about the same size, and their diameter then, pixels."""
     height, width = image.shape[:2]
     diameter = red_cell_px or _RED_CELL_SHARE * min(height, width)
     halvings = 0
     while diameter >= _RED_CELL_PX and min(height, width) >= 32:
         height, width, diameter, halvings = (height + 1) // 2, (width + 1) // 2, diameter / 2, halvings + 1
-    return (resize(image, (height, width)) if halvings else image), diameter
+    return halvings, diameter
 
 
 def sharpness(image: Image, red_cell_px: float) -> float:
@@ -201,11 +203,10 @@ def _level(counts: NDArray[np.int64], part: int, of: int) -> int:
     return int(np.searchsorted(below, -(-int(below[-1]) * part // of)))
 
 
-def _stained_share(image: Image) -> float:
+def _stained_share(halves: Halves, halvings: int) -> float:
     """Share of the field that absorbs as much as a pale red cell, uneven light taken off."""
-    height, width = image.shape[:2]
-    small = resize(image, ((height + 1) // 2, (width + 1) // 2)) if min(height, width) >= 32 else image
-    absorbed = (two_bands(small) - empty_field(small))[..., 0]
+    more = min(halves.at(halvings).shape[:2]) >= 32
+    absorbed = halves.absorbed(halvings + more)[..., 0]
     return float(np.count_nonzero(absorbed >= _PALE) / absorbed.size)
 
 

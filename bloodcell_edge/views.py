@@ -13,7 +13,7 @@ import numpy as np
 
 from .errors import SpecError
 from .image import prepare, resize
-from .light import Illumination
+from .light import Halves, Illumination
 from .locate import RED_CELL_UM, locate
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class View:
         if self.name == "frame":
             return (Shown(prepare(image, self.size), None),)
         found = locate(image) if located is None else located
-        lamp = self._lamp(image) if found.cells else None
+        lamp = self._lamp(image, found) if found.cells else None
         return tuple(self._cell(image, box, found.red_cell_px, lamp) for box in found.cells)
 
     def show_labelled(self, image: Image, um_per_px: float | None = None) -> Shown | None:
@@ -127,10 +127,13 @@ class View:
         if not located.cells:
             return None
         prominent = max(located.cells, key=lambda box: (not _is_cut(box, image.shape), box.width * box.height))
-        return self._cell(image, prominent, located.red_cell_px, self._lamp(image), margin)
+        return self._cell(image, prominent, located.red_cell_px, self._lamp(image, located), margin)
 
-    def _lamp(self, image: Image) -> Illumination | None:
-        return Illumination.of(image) if self.light == "white" else None
+    def _lamp(self, image: Image, located: Located) -> Illumination | None:
+        if self.light != "white":
+            return None
+        made = located.halves
+        return Illumination.of(made if made is not None and made.image is image else Halves(image))
 
     def _cell(
         self, image: Image, box: Box, red_cell_px: float | None, lamp: Illumination | None, margin: float = 1.0

@@ -13,7 +13,7 @@ def load(setup):  # noqa: D103
     from bloodcell_edge.image import read_image, resize
 
     classifier = Classifier.open(setup["model"], threads=setup["threads"])
-    labels, scores, size = classifier.spec.labels, classifier.interpreter.scores, classifier.spec.input_size
+    labels, scores, size = classifier.spec.outputs, classifier.interpreter.scores, classifier.spec.input_size
 
     def top(pixels) -> str:
         return labels[int(scores(pixels).argmax())]
@@ -25,7 +25,12 @@ def load(setup):  # noqa: D103
         return [top(resize(read_image(path), size)) for path in items]
 
     def named(predictions) -> Labels:
-        return [max(one.scores, key=one.scores.__getitem__) for one in predictions]
+        return [top_of(one.scores) for one in predictions]
+
+    def top_of(of_labels) -> str:
+        # A background, where the model knows one, is the rest of 1: it is no label, but the others name it.
+        every = dict(zip(labels, [*of_labels.values(), 1 - sum(of_labels.values())], strict=False))
+        return max(every, key=every.__getitem__)
 
     def fields(items) -> Labels:
         return [label for item in items for label in named(classifier.classify(read_image(item["file"])))]
