@@ -297,12 +297,15 @@ def _is_pallor(outline: Any) -> bool:
 
 
 @cache
-def _windows() -> tuple[NDArray[np.int64], NDArray[np.intp], NDArray[np.intp]]:
-    """For each radius: its weight, 16 r √r, between counting discs and weighing them by area; and 4/5 and 5/4 of it."""
-    radii = range(_LARGEST_RADIUS)
-    weights = np.array([radius * math.isqrt(256 * radius) for radius in radii])
-    ends = [min(5 * radius // 4 + 1, _LARGEST_RADIUS) for radius in radii]
-    return weights, np.array([-(-4 * radius // 5) for radius in radii]), np.array(ends)
+def _weights() -> list[int]:
+    """Of each radius up to that of the distance map: 16 r √r, between counting discs and weighing them by area."""
+    return [radius * math.isqrt(256 * radius) for radius in range(_LARGEST_RADIUS)]
+
+
+@cache
+def _around(radius: int) -> slice:
+    """The radii within 25 % of one."""
+    return slice(-(-4 * radius // 5), 5 * radius // 4 + 1)
 
 
 def _red_cell_diameter(mask: Mask, nuclei: Mask) -> float | None:
@@ -318,16 +321,14 @@ def _red_cell_diameter(mask: Mask, nuclei: Mask) -> float | None:
     peaks = distance[(distance == cv2.dilate(distance, square(5))) & (distance > 2) & (nuclei == 0)]
     if peaks.size < _FEWEST_PEAKS:
         return None
-    weights, starts, ends = _windows()
-    weighted = np.bincount(peaks, minlength=_LARGEST_RADIUS) * weights
-    sums = np.concatenate([[0], np.cumsum(weighted)])
-    totals = sums[ends] - sums[starts]
-    common = np.flatnonzero(totals * 5 >= 4 * totals.max())
-    best = next(radius for radius in common if totals[radius] == totals[starts[radius] : ends[radius]].max())
-    radii = np.arange(_LARGEST_RADIUS)[starts[best] : ends[best]]
-    near = weighted[radii]
-    diameter = 2 * int((near * radii).sum()) / int(near.sum())
-    discs = int((near // weights[radii] * radii * radii).sum())  # that overlap, where a peak is several pixels wide
+    counts = np.bincount(peaks).tolist()  # few numbers, which plain ones are quicker with
+    weighted = [count * weight for count, weight in zip(counts, _weights(), strict=False)]
+    totals = [sum(weighted[_around(radius)]) for radius in range(len(weighted))]
+    common = 4 * max(totals)
+    best = next(r for r, total in enumerate(totals) if total * 5 >= common and total == max(totals[_around(r)]))
+    near = list(enumerate(weighted))[_around(best)]
+    diameter = 2 * sum(radius * weight for radius, weight in near) / sum(weight for _, weight in near)
+    discs = sum(counts[radius] * radius * radius for radius, _ in near)  # overlapping: a peak may be several pixels wide
     if discs < _FEWEST_DISCS * mask.size and diameter < _LARGEST_CORE * _depth(nuclei).max():
         return None  # rims and specks
     return float(diameter) if _is_likely(diameter, nuclei) else None
