@@ -304,7 +304,7 @@ def encode_jpeg(image: Image, *, quality: int = 90) -> bytes:
         quality: 1 to 100; at 90 a crop of 100 x 100 pixels takes some 4 kB.
     """
     cv2 = _opencv()
-    done, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
         message = f"cannot write {image.dtype} of shape {image.shape} as JPEG; expected uint8 RGB (height, width, 3)"
         raise PictureError(message)

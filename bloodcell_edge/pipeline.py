@@ -272,7 +272,13 @@ class _Loop:
         try:
             located = locate(image, um_per_px=self._settings.um_per_px)
             earlier = None if self._overlap is None else self._fingerprints
-            quality = judge(image, red_cell_px=located.red_cell_px, earlier=earlier, limits=self._limits)
+            quality = judge(
+                image,
+                red_cell_px=located.red_cell_px,
+                earlier=earlier,
+                limits=self._limits,
+                halves=located.halves,
+            )
         except PictureError as error:  # too small
             return _Look(str(error))
         return _Look(quality.reason, located, quality)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bloodcell_edge.image import resize
-from bloodcell_edge.light import Illumination, decades, lit
+from bloodcell_edge.light import Halves, Illumination, decades, empty_field, lit, two_bands
 from bloodcell_edge.locate import locate
 from bloodcell_edge.smear import LABELS, draw_field
 from bloodcell_edge.views import View, crop
@@ -25,7 +25,7 @@ def lamp(image, gains):
 
 def whole(image):
     """All of a picture under white light, at half its size."""
-    return Illumination.of(image).whiten(resize(image, (240, 320)), WHOLE)
+    return Illumination.of(Halves(image)).whiten(resize(image, (240, 320)), WHOLE)
 
 
 @pytest.mark.parametrize("gains", [(1, 1, 1), (1, 0.9, 0.6), (0.7, 0.8, 1.0), (0.5, 0.5, 0.5)])
@@ -57,7 +57,7 @@ def test_light_that_falls_off_is_evened():
 def test_absorbance_of_what_lies_there_stays():
     """Whitening adds the same absorbance to neighbouring pixels: dark and bright keep their distance in decades."""
     image = field(4)
-    white = Illumination.of(image).whiten(image, WHOLE)
+    white = Illumination.of(Halves(image)).whiten(image, WHOLE)
     cell = locate(image).cells[0]
     rows, columns = slice(cell.y, cell.y + cell.height), slice(cell.x, cell.x + cell.width)
     before, after = (decades()[picture[rows, columns]].astype(int) for picture in (image, white))
@@ -75,8 +75,8 @@ def test_a_tightly_cut_cell_is_not_taken_for_light(label):
     cell = locate(image).cells[0]
     window = (cell.x, cell.y, cell.width, cell.height)
     own = crop(image, window)
-    tight = Illumination.of(own).whiten(own, (0, 0, cell.width, cell.height))
-    assert np.abs(tight.astype(int) - Illumination.of(image).whiten(own, window)).mean() < 8
+    tight = Illumination.of(Halves(own)).whiten(own, (0, 0, cell.width, cell.height))
+    assert np.abs(tight.astype(int) - Illumination.of(Halves(image)).whiten(own, window)).mean() < 8
 
 
 def test_a_picture_that_is_lit_is_itself():
@@ -115,3 +115,26 @@ def test_a_wide_crop_holds_the_crop():
     crop, wide = view.show_prominent(image, found), view.show_prominent(image, found, margin=1.5)
     assert wide.pixels.shape == (96, 96, 3)
     assert np.abs(wide.pixels[16:80, 16:80].astype(int) - crop.pixels).mean() < 12
+
+
+@pytest.mark.parametrize("size", [(480, 640), (363, 360), (362, 360), (48, 65), (17, 19), (16, 16)])
+def test_a_halved_picture_has_the_bytes_of_resize(size):
+    """Each size is what `resize` makes of the whole picture, whichever was asked for first, and is made once."""
+    image = np.random.default_rng(size[1]).integers(0, 256, (*size, 3), np.uint8)
+    halves = Halves(image)
+    for halvings in (2, 0, 1, 3):
+        expected = resize(image, (-(-size[0] >> halvings), -(-size[1] >> halvings)))
+        assert np.array_equal(halves.at(halvings), expected)
+        assert halves.at(halvings) is halves.at(halvings)
+    assert np.array_equal(halves.absorbed(0), two_bands(image) - empty_field(image))
+
+
+def test_a_picture_is_lit_alike_whether_or_not_it_was_located():
+    """What `locate` leaves of a picture serves its own light alone, not that of another with the same boxes."""
+    image, other = field(1), field(2)
+    view, located = View("cell", (128, 128), 20.0, "white"), locate(image)
+    again = type(located)(located.cells, located.red_cell_px)
+    assert located == again
+    for shown in (image, other):
+        left, right = view.show(shown, located), view.show(shown, again)
+        assert all(np.array_equal(one.pixels, two.pixels) for one, two in zip(left, right, strict=True))

@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as arrays
 
 from bloodcell_edge.errors import PictureError
 from bloodcell_edge.image import read_image, resize
-from bloodcell_edge.locate import RED_CELL_UM
+from bloodcell_edge.locate import RED_CELL_UM, locate
 from bloodcell_edge.quality import Limits, judge, sharpness
 from bloodcell_edge.smear import LABELS, UM_PER_PX, draw_field
 
@@ -29,6 +29,15 @@ def verdict(image, name, **options):
 
 def brighter(image, gain):
     return np.clip(image * np.array(gain), 0, 255).round().astype(np.uint8)
+
+
+def test_a_field_is_judged_alike_whether_or_not_it_was_located(drawn):
+    """Sizes that `locate` made serve its own picture, and no other."""
+    located = locate(drawn[0])
+    for image in drawn[:2]:
+        assert judge(image, red_cell_px=located.red_cell_px, halves=located.halves) == judge(
+            image, red_cell_px=located.red_cell_px
+        )
 
 
 def test_good_fields_pass(drawn):

@@ -15,7 +15,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotYet
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -145,7 +146,7 @@ class FolderSource(BaseSource):
                 waiting.append(pool.submit(self._read, path, arrived=arrived))
             if not waiting:
                 return
-            while not waiting[0].done() and not wait([waiting[0]], TICK_S).done and not self._stopped.is_set():
+            while not _ended(waiting[0]) and not self._stopped.is_set():
                 self._pause(0)
             if not self._stopped.is_set() and (frame := self._judged(waiting.popleft().result(), arrived=arrived)):
                 yield frame
@@ -264,6 +265,15 @@ class FolderSource(BaseSource):
         taken_at = datetime.fromtimestamp(read.state[1] / 1e9, timezone.utc)
         number = self._next_number()
         return Frame(read.image, taken_at, read.read_ns, number, read.path, read.sha256, ahead=read.ahead)
+
+
+def _ended(read: Future[_Read]) -> bool:
+    """Whether it ends within a tick."""
+    try:
+        read.exception(TICK_S)
+    except NotYet:  # the builtin TimeoutError only since Python 3.11
+        return False
+    return True
 
 
 def _state(path: Path) -> State | None:
