@@ -28,6 +28,7 @@ from bloodcell_edge import machine
 from bloodcell_edge.answers import classify_paths, picture_files
 from bloodcell_edge.benchmark.figures import STAGES, work_allowed
 from bloodcell_edge.benchmark.measure import Case, default_pictures, folder_of, spread
+from bloodcell_edge.cli import ask_of_libraries
 from bloodcell_edge.image import read_image
 from bloodcell_edge.runs import choose_model
 
@@ -131,6 +132,7 @@ def _say(*arguments: Any, **limits: float) -> None:
 
 def main() -> None:
     """Measure, and print."""
+    ask_of_libraries()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", help="a .tflite (default: shipped, else of runs/latest)")
     parser.add_argument("--data", type=Path, help="pictures (default: drawn ones)")

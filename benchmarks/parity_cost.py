@@ -16,6 +16,7 @@ import numpy as np
 
 from bloodcell_edge import machine
 from bloodcell_edge.classifier import Classifier
+from bloodcell_edge.cli import ask_of_libraries
 from bloodcell_edge.data import load_data, read_with
 from bloodcell_edge.reporting import SILENT
 from bloodcell_edge.runs import DEVICE_FILE, RunFolder
@@ -28,6 +29,7 @@ WANTED = 1.3
 
 def main() -> None:
     """Measure, and print."""
+    ask_of_libraries()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("--data", type=Path, help="labelled pictures (default: the run's held-back ones)")

@@ -20,6 +20,7 @@ from bloodcell_edge.answers import picture_files
 from bloodcell_edge.benchmark.measure import default_pictures
 from bloodcell_edge.capture import open_source
 from bloodcell_edge.classifier import Classifier
+from bloodcell_edge.cli import ask_of_libraries
 from bloodcell_edge.pipeline import Progress, run
 from bloodcell_edge.runs import choose_model
 from bloodcell_edge.store import Store
@@ -50,6 +51,7 @@ def tenths(moments: Sequence[float]) -> list[float]:
 
 def main() -> None:
     """Measure, and print."""
+    ask_of_libraries()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", help="a .tflite (default: shipped, else of runs/latest)")
     parser.add_argument("--data", type=Path, help="JPEG pictures (default: drawn ones)")

@@ -20,7 +20,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -426,6 +426,31 @@ def read_with(
     Raises:
         NoPictures: pictures were given and none can be read.
     """
+    bad: list[Unreadable] = []
+    return list(read_one_by_one(pictures, use, bad, progress=progress)), bad
+
+
+def read_one_by_one(
+    pictures: Sequence[Picture],
+    use: Callable[[Picture, Image], T],
+    bad: list[Unreadable],
+    *,
+    progress: Progress | None = None,
+) -> Iterator[tuple[Picture, T]]:
+    """As `read_with`, for whoever can begin with the first pictures while the others are read.
+
+    Args:
+        pictures: as for `read_with`.
+        use: likewise.
+        bad: the unreadable ones are added to it.
+        progress: likewise.
+
+    Yields:
+        (picture, result) of every readable picture, in order.
+
+    Raises:
+        NoPictures: at the end: pictures were given and none could be read.
+    """
     from concurrent.futures import ThreadPoolExecutor  # 4 ms that `bce classify` need not wait for
 
     def one(picture: Picture) -> T | Unreadable:
@@ -434,20 +459,19 @@ def read_with(
         except (PictureError, MissingFile) as error:
             return Unreadable(picture.file, str(error))
 
-    done: list[tuple[Picture, T]] = []
-    bad: list[Unreadable] = []
+    readable = 0
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         try:
             for number, (picture, result) in enumerate(zip(pictures, pool.map(one, pictures), strict=True), 1):
+                if progress is not None:
+                    progress(number, len(pictures))
                 if isinstance(result, Unreadable):
                     bad.append(result)
                 else:
-                    done.append((picture, result))
-                if progress is not None:
-                    progress(number, len(pictures))
+                    readable += 1
+                    yield picture, result
         finally:
             pool.shutdown(cancel_futures=True)  # an interrupt does not wait for thousands of pictures
-    if bad and not done:
+    if bad and not readable:
         message = f"none of {len(bad)} pictures can be read; the first: {bad[0].error}"
         raise NoPictures(message)
-    return done, bad

@@ -328,7 +328,7 @@ def _red_cell_diameter(mask: Mask, nuclei: Mask) -> float | None:
     best = next(r for r, total in enumerate(totals) if total * 5 >= common and total == max(totals[_around(r)]))
     near = list(enumerate(weighted))[_around(best)]
     diameter = 2 * sum(radius * weight for radius, weight in near) / sum(weight for _, weight in near)
-    discs = sum(counts[radius] * radius * radius for radius, _ in near)  # overlapping: a peak may be several pixels wide
+    discs = sum(counts[radius] * radius * radius for radius, _ in near)  # overlapping: peaks may be wide
     if discs < _FEWEST_DISCS * mask.size and diameter < _LARGEST_CORE * _depth(nuclei).max():
         return None  # rims and specks
     return float(diameter) if _is_likely(diameter, nuclei) else None

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from bloodcell_edge.data import Picture, read_with
+from bloodcell_edge.data import Picture, Unreadable, read_one_by_one
 from bloodcell_edge.errors import NoPictures, SpecError
 from bloodcell_edge.evaluation import Predictor
 from bloodcell_edge.intervals import mcnemar_exact
@@ -25,11 +27,15 @@ if TYPE_CHECKING:
     from bloodcell_edge.spec import ModelSpec
     from bloodcell_edge.views import View
 
+T = TypeVar("T")
+
 FEWEST_TO_PROVE = 100
 """With fewer pictures an agreement of 98 % cannot be told from one of 95 %: the gate does not pass."""
 
 FEWEST_FOR_RECALL = 50
 """A class with fewer pictures moves by over 2 points for a single one: only the agreement of all pictures gates it."""
+
+_TOGETHER = 64  # pictures that are asked about at once, as many as a Keras model takes in one batch
 
 
 @dataclass(frozen=True)
@@ -94,29 +100,12 @@ def compare(
         if candidate.model.spec.labels != labels:
             message = f"{candidate.path}: labels {candidate.model.spec.labels}, the reference has {labels}"
             raise SpecError(message)
-    views = {reference.spec.shown_as, *(candidate.model.spec.shown_as for candidate in candidates)}
-    with report.bar("read") as progress:
-        done, bad = read_with(pictures, lambda one, image: _shown(image, one.um_per_px, views), progress=progress)
-    for one in bad:
-        report.say(f"left out: {one.error}")
-    complete = [(picture, shown) for picture, shown in done if len(shown) == len(views)]
-    if len(complete) < len(done):
-        report.say(f"left out: {len(done) - len(complete)} pictures without a cell")
-    if not complete:
+    read, scores_of_all = _asked([reference, *(one.model for one in candidates)], pictures, report)
+    if not read:
         message = f"{reference_file}: no picture of {', '.join(labels)} to compare on"
         raise NoPictures(message)
-    read = tuple(picture for picture, _ in complete)
-    pixels = {view: np.stack([shown[view] for _, shown in complete]) for view in views}
+    expected, *answers = scores_of_all
     truth = np.array([labels.index(picture.label or "") for picture in read])
-    # candidates run on one core each, TensorFlow leaves some of its own idle: together they take less than in turns
-    with ThreadPoolExecutor(1, thread_name_prefix="asks candidates") as pool:
-        asked = [pool.submit(one.model.scores, pixels[one.model.spec.shown_as]) for one in candidates]
-        try:
-            expected = reference.scores(pixels[reference.spec.shown_as])
-        except BaseException:
-            pool.shutdown(cancel_futures=True)  # an interrupt waits for one candidate, not for all
-            raise
-        answers = [one.result() for one in asked]
     judged = []
     for candidate, scores in zip(candidates, answers, strict=True):
         report.say(f"comparing {candidate.path.name}")
@@ -131,6 +120,58 @@ def compare(
         reference_accuracy=100 * float(np.mean(np.argmax(expected, axis=1) == truth)),
         candidates=tuple(judged),
     )
+
+
+def _asked(
+    models: Sequence[Predictor], pictures: Sequence[Picture], report: Reporter
+) -> tuple[list[Picture], list[NDArray[np.float32]]]:
+    """The pictures that every model's view shows, and each model's scores of them, shape (n, labels).
+
+    The first pictures are asked about while others are read. The first model, TensorFlow's, leaves some of its cores
+    idle, and the others run on one: together they take less than in turns.
+    """
+    views = {model.spec.shown_as for model in models}
+    bad: list[Unreadable] = []
+    read: list[Picture] = []
+    answers: list[list[Future[NDArray[np.float32]]]] = [[] for _ in models]
+    count = 0
+    with _threads("asks the reference", "asks candidates") as (first, rest):
+        with report.bar("read") as progress:
+            rows = read_one_by_one(
+                pictures, lambda one, image: _shown(image, one.um_per_px, views), bad, progress=progress
+            )
+            for batch in _batches(rows):
+                count += len(batch)
+                complete = [(picture, shown) for picture, shown in batch if len(shown) == len(views)]
+                read += [picture for picture, _ in complete]
+                for place, model in enumerate(models if complete else ()):
+                    pixels = np.stack([shown[model.spec.shown_as] for _, shown in complete])
+                    answers[place].append((rest if place else first).submit(model.scores, pixels))
+        scores = [np.concatenate([one.result() for one in parts]) for parts in answers if parts]
+    for one in bad:
+        report.say(f"left out: {one.error}")
+    if len(read) < count:
+        report.say(f"left out: {count - len(read)} pictures without a cell")
+    return read, scores
+
+
+@contextmanager
+def _threads(*names: str) -> Iterator[list[ThreadPoolExecutor]]:
+    """Pools of a thread each; an error or an interrupt waits for what they are at, not for all they were given."""
+    pools = [ThreadPoolExecutor(1, thread_name_prefix=name) for name in names]
+    try:
+        yield pools
+    finally:
+        for pool in pools:
+            pool.shutdown(wait=False, cancel_futures=True)
+        for pool in pools:
+            pool.shutdown()
+
+
+def _batches(rows: Iterable[T]) -> Iterator[list[T]]:
+    left = iter(rows)
+    while batch := list(islice(left, _TOGETHER)):
+        yield batch
 
 
 def _shown(image: Image, um_per_px: float | None, views: Iterable[View]) -> dict[View, Image]:

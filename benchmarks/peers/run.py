@@ -321,7 +321,13 @@ def main() -> None:
     tasks = prepare(spec, spread(pictures, options.fields), options.work / f"inputs-{spec.sha256[:12]}")
     usable = sorted(machine.usable_cores())
     cores = [int(core) for core in options.cores.split(",")] if options.cores else usable[: options.threads]
-    setup = {"labels": spec.outputs, "size": spec.input_size, "threads": options.threads, "cores": cores, "tasks": tasks}
+    setup = {
+        "labels": spec.outputs,
+        "size": spec.input_size,
+        "threads": options.threads,
+        "cores": cores,
+        "tasks": tasks,
+    }
     forms = model_files(model, keras, options.work)
     running, absent = [], {}
     wanted = options.peers and {OURS, BARE, *options.peers.split(",")}
