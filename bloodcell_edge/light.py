@@ -197,10 +197,13 @@ def _resized(low: Mask, height: int, width: int) -> Any:
 
 def _continued(plane: Plane, reach: int) -> Plane:
     """A plane that goes on outside as steeply as it rises inside, so that an opening keeps its slope at the edges."""
-    for _ in range(2):  # upper and lower edge, then left and right
-        above, below = 2 * plane[:1] - plane[reach:0:-1], 2 * plane[-1:] - plane[-2 : -reach - 2 : -1]
-        plane = np.concatenate([np.maximum(above, plane[:1]), plane, np.maximum(below, plane[-1:])]).swapaxes(0, 1)
-    return np.ascontiguousarray(plane)
+    import cv2
+
+    for sides in ((reach, reach, 0, 0), (0, 0, reach, reach)):  # upper and lower edge, then left and right
+        edge: Any = cv2.copyMakeBorder(plane, *sides, cv2.BORDER_REPLICATE)
+        mirrored: Any = cv2.copyMakeBorder(plane, *sides, cv2.BORDER_REFLECT_101)
+        plane = np.maximum(2 * edge - mirrored, edge)  # inside, all three are the same
+    return plane
 
 
 def lit(image: Image) -> Image:
