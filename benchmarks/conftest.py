@@ -17,6 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 from bloodcell_edge.benchmark.measure import default_pictures
+from bloodcell_edge.cli import ask_of_libraries
 from bloodcell_edge.image import IMAGE_VERSION, read_image
 from bloodcell_edge.modelfile import pack
 from bloodcell_edge.smear import LABELS
@@ -24,6 +25,11 @@ from bloodcell_edge.spec import ModelSpec
 
 SIZE = 128  # pixels
 SPEC = ModelSpec("bench", LABELS, "cell", (SIZE, SIZE), "keras", IMAGE_VERSION, crop_um=20.0)
+
+
+def pytest_configure() -> None:
+    """Measure what `bce` does."""
+    ask_of_libraries()
 
 
 def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:

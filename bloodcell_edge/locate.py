@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import PictureError
-from .light import STEPS, Halves, find_unlit, halvings_until, ranked, square, with_light
+from .light import STEPS, Halves, find_unlit, halvings_until, pieces_of, ranked, square, with_light
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -349,7 +349,7 @@ def _largest(nuclei: Mask) -> int:
     """Area of the largest piece, pixels; 0 where there is none."""
     import cv2
 
-    return int(cv2.connectedComponentsWithStats(nuclei)[2][1:, cv2.CC_STAT_AREA].max(initial=0))
+    return int(pieces_of(nuclei)[1][1:, cv2.CC_STAT_AREA].max(initial=0))
 
 
 def _guess(nuclei: Mask) -> float:
@@ -362,8 +362,7 @@ def _lobes(nuclei: Mask, ruler: float) -> list[_Lobe]:
     """Pieces of nucleus, the largest first; round nuclei that touch are parted."""
     import cv2
 
-    few = nuclei.size < 2**18  # at most a quarter of the pixels are pieces, so that 16 bits hold their number
-    _, labels, boxes, _ = cv2.connectedComponentsWithStats(nuclei, ltype=cv2.CV_16U if few else cv2.CV_32S)
+    labels, boxes = pieces_of(nuclei)
     areas = boxes[1:, cv2.CC_STAT_AREA]
     largest = np.argsort(-areas, kind="stable")[:_MOST_LOBES] + 1
     lobes = []

@@ -290,6 +290,44 @@ def test_unreadable_pictures_are_left_out_and_said(candidate, reds):
     assert any("3.png" in line for line in listener.said)
 
 
+def test_models_are_asked_while_pictures_are_read(candidate, reds):
+    """All models see the same pictures in the same order, in batches as Keras takes them; scores keep that order."""
+    asked = {"reference": [], "candidate": []}
+
+    @dataclass
+    class Noting(ByRed):
+        name: str = ""
+
+        def scores(self, pixels):
+            asked[self.name].append(pixels[:, 0, 0, 0].tolist())
+            return super().scores(pixels)
+
+    other = Candidate(candidate.path, Noting(SPEC, 124, "candidate"))
+    report = compare(Noting(SPEC, 124, "reference"), Path("m"), [other], reds, limits=Limits(), report=SILENT)
+
+    assert [len(batch) for batch in asked["reference"]] == [64, 36]
+    assert asked["candidate"] == asked["reference"]
+    assert [red for batch in asked["reference"] for red in batch] == [int(number * 2.5) for number in range(100)]
+    assert (report.reference_accuracy, report.candidates[0].agreement) == (100, 100)
+
+
+@pytest.mark.parametrize("failing", ["reference", "candidate"])
+def test_a_model_that_fails_ends_the_comparison(candidate, reds, failing):
+    """Its own error comes out, not one of the threads that ask."""
+
+    class Failing(ByRed):
+        def scores(self, pixels):
+            message = f"out of memory with {len(pixels)}"
+            raise RuntimeError(message)
+
+    models = {name: (Failing if name == failing else ByRed)(SPEC) for name in ("reference", "candidate")}
+    with pytest.raises(RuntimeError, match="out of memory with 64"):
+        compare(
+            models["reference"], Path("m"), [Candidate(candidate.path, models["candidate"])], reds,
+            limits=Limits(), report=SILENT,
+        )  # fmt: skip
+
+
 def test_nothing_to_compare_on(candidate):
     """No picture is an error, not a gate that holds."""
     with pytest.raises(NoPictures, match="m: no picture of A, B to compare on"):
