@@ -361,7 +361,7 @@ def main() -> None:
             options.out,
             {
                 "machine": {**described, "other_work_cores": other, "load_after": machine.describe()["load"]},
-                "model": {"file": str(model), "sha256": spec.sha256},
+                "model": {"file": model.name, "sha256": spec.sha256},
                 "pictures": len(json.loads(Path(tasks["fields"]).read_text())),
                 "cores": cores,
                 "threads": options.threads,
