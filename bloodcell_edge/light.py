@@ -243,8 +243,8 @@ def pieces_of(mask: Mask) -> tuple[NDArray[Any], NDArray[np.int32]]:
     import cv2
 
     few = mask.size < 2**18  # at most a quarter of the pixels are pieces: 16 bits hold their number, in half the time
-    _, pieces, boxes, _ = cv2.connectedComponentsWithStats(mask, ltype=cv2.CV_16U if few else cv2.CV_32S)
-    return pieces, boxes
+    found: Any = cv2.connectedComponentsWithStats(mask, ltype=cv2.CV_16U if few else cv2.CV_32S)
+    return found[1], found[2]
 
 
 def _brightest(pixels: Mask) -> Mask:

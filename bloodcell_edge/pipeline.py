@@ -264,8 +264,11 @@ class _Loop:
     def _ready(self, image: Image) -> _Ready:
         """All that is made of a picture which depends on no other one; called from any thread, by several at once."""
         start = time.perf_counter()
-        ready = self._prepared(image, self._look(image))
-        return replace(ready, took_ms=(time.perf_counter() - start) * 1e3)
+        look = self._look(image)
+        ready = self._prepared(image, look)
+        if look.located is not None:  # a third of the picture's memory, which would wait with it for its turn
+            look = replace(look, located=replace(look.located, halves=None))
+        return replace(ready, look=look, took_ms=(time.perf_counter() - start) * 1e3)
 
     def _look(self, image: Image) -> _Look:
         """Find the cells, and judge the field."""
