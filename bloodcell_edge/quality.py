@@ -29,7 +29,7 @@ class Limits:
     The defaults were set on the odd-numbered BCCD photographs and 110 PBC pictures. Of the 143 even-numbered ones and
     of 110 other PBC pictures none is refused. Refused of the same, spoiled (benchmarks/locate_truth.py --only quality):
 
-    - blurred by a Gaussian of 0.08 red cells: 77 % and 25 %; of 0.12: 96 % and 85 %; of 0.18: 97 % and 92 %;
+    - blurred by a Gaussian of 0.08 red cells: 77 % and 24 %; of 0.12: 96 % and 86 %; of 0.18: 97 % and 95 %;
     - a fifth of the light: all; two fifths, on which cells are still found: none;
     - 1.3 times the light: 1 % and 52 %, 1.5 times: 94 % and 97 %, 1.8 times: all (PBC pictures are the brighter ones);
     - a yellow lamp (blue 0.41 of red): all; a warm one (0.58): none;
