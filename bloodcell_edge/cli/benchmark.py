@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from ..benchmark.compare import TOLERANCE
 from .benchmark_text import compared, recommended, summary
 from .options import PATH, Terminal, echo_json, force_option, json_option, say_choice
 
@@ -31,7 +32,7 @@ from .options import PATH, Terminal, echo_json, force_option, json_option, say_c
 @click.option(
     "--tolerance",
     type=click.FloatRange(0, min_open=True),
-    default=30.0,
+    default=TOLERANCE,
     help="Percent, slower or faster, of --compare.",
 )
 @click.option("--html", type=PATH, metavar="FILE", help="Write one page with plots.")
@@ -85,7 +86,10 @@ def benchmark(
         values["comparison"] = beside.as_json()
         told.append(compared(beside))
         if not beside.passed:
-            failure = f"times differ by more than {tolerance:g} % from {compare}"
+            failure = (
+                f"times differ by more than {tolerance:g} % from {compare}; find out what changed, "
+                "and keep a new reference with --json where it is meant"
+            )
     if html is not None:
         write_text(html, benchmark_page(values, drawn=data is None))
         told.append(str(html))
