@@ -67,3 +67,23 @@ def test_lines_can_be_told_apart():
     drawn = Page(chart("x", Axis("x", 0, 1), Axis("y", 0, 1), lines)).named("polyline")
 
     assert len({(one["stroke"], one.get("stroke-dasharray")) for one in drawn}) == 12
+
+
+def test_a_small_difference_does_not_fill_the_axis():
+    """97.3 and 97.6 on an axis of at least 5 points lie within a tenth of it, in its middle; a larger span stays."""
+    found = axis("y", (97.3, 97.6), least=5)
+
+    assert found.high - found.low == pytest.approx(5)
+    assert found.place(97.45) == pytest.approx(0.5)
+    assert axis("y", (90, 100), least=5) == axis("y", (90, 100))
+
+
+def test_points_stand_as_points_in_the_legend():
+    """A line for what is a line, a dot for what is a dot."""
+    x, y = Axis("x", 0, 10), Axis("y", 0, 10)
+    dot, line = (chart("c", x, y, [Series("one", ((1, 1), (2, 2)), (1, 1), joined=joined)]) for joined in (False, True))
+
+    assert dot.count("<circle") == 3
+    assert "<polyline" not in dot
+    assert line.count("<circle") == 2
+    assert "<polyline" in line

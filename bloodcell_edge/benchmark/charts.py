@@ -61,13 +61,16 @@ class Axis:
         return tuple(value for value in chosen if self.low <= value <= self.high)
 
 
-def axis(title: str, values: Iterable[float], *, log: bool = False, zero: bool = False) -> Axis:
-    """An axis with room for these values, from 0 on where asked; a lone value gets room on both sides."""
+def axis(title: str, values: Iterable[float], *, log: bool = False, zero: bool = False, least: float = 0.0) -> Axis:
+    """An axis with room for these values, from 0 on where asked; a lone value gets room on both sides.
+
+    At least so much is shown, that a small difference does not look large.
+    """
     known = list(values)
     low, high = min(known), max(known)
     if log:
         return Axis(title, low / 1.1, high * 1.1, log=True)
-    room = 0.08 * (high - low) or 0.1 * abs(high) or 1.0
+    room = max(0.08 * (high - low), (least - high + low) / 2) or 0.1 * abs(high) or 1.0
     return Axis(title, 0.0 if zero else low - room, high + room)
 
 
@@ -92,7 +95,7 @@ def chart(caption: str, x: Axis, y: Axis, series: Sequence[Series]) -> str:
     told = escape(caption)
     height = _HEIGHT + _LEGEND_LINE * len(series)
     drawn = [*_grid(x, y), *(part for number, one in enumerate(series) for part in _line(number, one, x, y))]
-    legend = [part for number, one in enumerate(series) for part in _legend(number, one.name)]
+    legend = [part for number, one in enumerate(series) for part in _legend(number, one)]
     return (
         f'<figure><svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{told}">\n'
         + "\n".join([*drawn, *legend])
@@ -134,11 +137,14 @@ def _line(number: int, series: Series, x: Axis, y: Axis) -> Iterable[str]:
         yield f'<circle cx="{a}" cy="{b}" r="{5 * math.sqrt(size):.1f}" fill="{colour}" fill-opacity="0.75"/>'
 
 
-def _legend(number: int, name: str) -> Iterable[str]:
+def _legend(number: int, series: Series) -> Iterable[str]:
     colour, dashes = _look(number)
     at = _HEIGHT + _LEGEND_LINE * number + 8
-    yield f'<line x1="{_LEFT}" x2="{_LEFT + 32}" y1="{at}" y2="{at}" stroke="{colour}" stroke-width="3" {dashes}/>'
-    yield f'<text x="{_LEFT + 40}" y="{at + 4}">{escape(name)}</text>'
+    if series.joined:
+        yield f'<line x1="{_LEFT}" x2="{_LEFT + 32}" y1="{at}" y2="{at}" stroke="{colour}" stroke-width="3" {dashes}/>'
+    else:
+        yield f'<circle cx="{_LEFT + 16}" cy="{at}" r="5" fill="{colour}" fill-opacity="0.75"/>'
+    yield f'<text x="{_LEFT + 40}" y="{at + 4}">{escape(series.name)}</text>'
 
 
 def _look(number: int) -> tuple[str, str]:

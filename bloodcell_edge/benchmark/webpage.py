@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from ..page import Tile, bullets, page, paragraph, section, table, tiles, warnin
 from .charts import STYLE, Axis, Series, axis, chart
 
 _MEGABYTE = 1e6
+_LEAST_POINTS = 5.0  # of accuracy shown: what few hundred pictures can tell apart is not much less
 
 
 def benchmark_page(values: Mapping[str, Any], *, drawn: bool = False) -> str:
@@ -93,7 +95,8 @@ def _trade(results: Sequence[Mapping[str, Any]]) -> Iterable[str]:
             for one in known
         ]
         across = axis("milliseconds a picture, p50", (dot.points[0][0] for dot in dots))
-        up = axis("accuracy on held-back pictures, %", (dot.points[0][1] for dot in dots))
+        up = axis("accuracy on held-back pictures, %", (dot.points[0][1] for dot in dots), least=_LEAST_POINTS)
+        up = replace(up, high=min(up.high, 100.5))
         yield chart("Accuracy against time; the larger the dot, the larger the file", across, up, dots)
     if unknown:
         yield paragraph(f"Accuracy not known before bce parity holds: {', '.join(unknown)}.")
@@ -153,7 +156,9 @@ def _said(value: Any) -> str:
         return "not told here"
     if isinstance(value, list):
         return ", ".join(map(_said, value)) or "none"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return str(value)
 
 
 def _times(found: Mapping[str, float], parts: Iterable[str]) -> list[str]:
