@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .benchmark.webpage import machine_table
 from .errors import BceError, DataError, MissingFile
 from .files import sha256_file
 from .modelfile import read_model_file
@@ -333,8 +334,7 @@ def _benchmark(benchmark: Any, run: RunFolder) -> Iterable[str]:
         command = f"bce benchmark {_quoted(run)} --json > {shlex.quote(str(run.path / _BENCHMARK))}"
         yield hint("Not measured yet. To do that, on the device itself:", command)
         return
-    machine = [(str(key).replace("_", " ").capitalize(), _said(value)) for key, value in benchmark["machine"].items()]
-    yield table("Measured on", ("What", "Value"), machine, kind="words")
+    yield machine_table(benchmark["machine"])
     stages = list(dict.fromkeys(stage for one in benchmark["results"] for stage in one["stages_ms"]))
     percentiles = ("p50", "p95", "p99")
     yield table(

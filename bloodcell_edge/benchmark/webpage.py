@@ -32,7 +32,7 @@ def benchmark_page(values: Mapping[str, Any], *, drawn: bool = False) -> str:
             section("Threads", _threads(results)),
             section("Size, accuracy and time", *_trade(results)),
             section("Against a run of earlier", *_comparison(values)) if "comparison" in values else "",
-            section("The machine", _machine(values["machine"])),
+            section("The machine", machine_table(values["machine"])),
         ],
         notice="Measured with pictures that a program drew; real fields have other numbers of cells." if drawn else "",
         style=STYLE,
@@ -144,7 +144,8 @@ def _comparison(values: Mapping[str, Any]) -> Iterable[str]:
     yield bullets("To be known with it:", found["notes"])
 
 
-def _machine(machine: Mapping[str, Any]) -> str:
+def machine_table(machine: Mapping[str, Any]) -> str:
+    """What ``machine`` of ``bce benchmark --json`` says, for people."""
     flat = {**{key: value for key, value in machine.items() if key != "after"}}
     flat |= {f"{key}, after": value for key, value in machine.get("after", {}).items()}
     rows = [(key.replace("_", " "), _said(value)) for key, value in flat.items()]
