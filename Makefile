@@ -45,7 +45,7 @@ long: .venv/.stamp-dev  ## the tests that train more than once
 	@$(BIN)/pytest -m long $(ARGS)
 
 soak: .venv/.stamp-dev  ## the tests that run for hours
-	@$(BIN)/pytest -m soak --timeout 0 $(ARGS) || test $$? -eq 5  # 5: no such test yet
+	@$(BIN)/pytest -m soak --timeout 0 $(ARGS)
 
 figures: .venv/.stamp-dev  ## the figures of the README, measured again on ../shared (about 40 minutes)
 	@test -d ../shared || { echo "make figures: no ../shared beside this folder: the pictures to measure on are there" >&2; exit 1; }

@@ -2,10 +2,11 @@
 
     python benchmarks/loop_ratios.py [--model FILE.tflite] [--data FOLDER] [--rounds 15]
 
-On one core, then on two, each in a process that stands on its cores from the start: the stages of each picture, the
-bare invoke of the same cells, the loop of ``bce classify``, the folder loop that decodes ahead, and ``bce run`` with
-its store. In each round each of them goes once through the same pictures, in shuffled order. Printed are medians over
-the rounds of ratios within a round, with 5 and 95 percent of the rounds.
+On one core, then on two, each in a process of its own: the stages of each picture, the bare invoke of the same cells,
+the loop of ``bce classify``, the folder loop that looks ahead, and ``bce run`` with its store. In each round each of
+them goes once through the same pictures, in shuffled order. Printed are medians over the rounds of ratios within a
+round, with 5 and 95 percent of the rounds; what compares processes (the last two lines of two cores) is of rounds at
+different times.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ def measure(model: Path, pictures: Sequence[Path], rounds: int) -> dict[str, lis
             took = {}
             for place in shuffle.permutation(len(loops) + 1):
                 if place == len(loops):
-                    stages = np.sum([case.run(path) for path in pictures], axis=0)
+                    stages = np.sum([case.run(path)[0] for path in pictures], axis=0)
                     took |= {"stages": float(stages.sum()), "invoke": float(stages[STAGES.index("invoke")])}
                 else:
                     name = list(loops)[place]
@@ -153,7 +154,7 @@ def main() -> None:
             return
     cores, before = sorted(machine.usable_cores()), machine.usage()
     load = os.getloadavg()[0]
-    one, two = (child(cores[:count], sys.argv[1:]) for count in (1, 2))
+    one, *more = (child(cores[:count], sys.argv[1:]) for count in (1, 2) if count <= len(cores))
     print(f"{machine.describe()['cpu']}, n = {options.rounds} rounds of {len(chosen)} pictures, load before {load:.1f}")
     print("one core")
     bare = one[
@@ -164,7 +165,7 @@ def main() -> None:
     _say("the same with the store (bce run) / bare invoke", one["stored"], bare, most=6)
     _say("bce classify / the sum of its stages", one["classify"], one["stages"], most=1.05)
     _say("our invoke / bare invoke", one["our invoke"], bare, most=1.05)
-    if len(cores) > 1:
+    for two in more:
         print("two cores")
         _say("pictures a second: folder loop / one after the other", two["stages"], two["folder"], least=1.5)
         _say("pictures a second: folder loop on two cores / on one", one["folder"], two["folder"], least=1.5)
@@ -174,7 +175,7 @@ def main() -> None:
         _say("pictures a second: two processes, a core each / one of them", one["stages"], together.tolist())
     print("pictures a second, median")
     for name in LOOPS:
-        rates = ", ".join(f"{len(chosen) / np.median(times[name]):7.0f}" for times in (one, two))
+        rates = ", ".join(f"{len(chosen) / np.median(times[name]):7.0f}" for times in (one, *more))
         print(f"  {name:20} {rates}   (one core, two cores)")
     _say_other_work(before)
 

@@ -38,6 +38,9 @@ def draw_slide(pictures: Sequence[Path], fields: int, folder: Path) -> None:
     """Fill a folder with files of different content."""
     folder.mkdir()
     contents = [path.read_bytes() for path in pictures if path.suffix.lower() in (".jpg", ".jpeg")]
+    if not contents:
+        message = "no JPEG among the pictures, whose files carry a number as a comment; give others with --data"
+        raise SystemExit(message)
     for number in range(fields):
         name = f"{number:06}"
         (folder / f"{name}.jpg").write_bytes(with_comment(contents[number % len(contents)], name.encode()))
@@ -58,6 +61,8 @@ def main() -> None:
     parser.add_argument("--fields", type=int, default=10_000, help="default 10000")
     parser.add_argument("--work", type=Path, help="where the files go for the time being")
     options = parser.parse_args()
+    if options.fields <= PARTS:
+        parser.error(f"--fields must be more than {PARTS}, found {options.fields}")
     classifier = Classifier.open(choose_model(options.model).path)
     with tempfile.TemporaryDirectory(dir=options.work) as place:
         pictures = picture_files([options.data]) if options.data else default_pictures(Path(place) / "drawn")

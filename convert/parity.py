@@ -100,6 +100,7 @@ def compare(
         if candidate.model.spec.labels != labels:
             message = f"{candidate.path}: labels {candidate.model.spec.labels}, the reference has {labels}"
             raise SpecError(message)
+        report.say(f"comparing {candidate.path.name}")
     read, scores_of_all = _asked([reference, *(one.model for one in candidates)], pictures, report)
     if not read:
         message = f"{reference_file}: no picture of {', '.join(labels)} to compare on"
@@ -108,7 +109,6 @@ def compare(
     truth = np.array([labels.index(picture.label or "") for picture in read])
     judged = []
     for candidate, scores in zip(candidates, answers, strict=True):
-        report.say(f"comparing {candidate.path.name}")
         alike = _at_temperature_of(candidate.model.spec, expected, reference.spec)
         judged.append(judge(candidate, read, truth, alike, scores, limits))
     groups = {picture.group for picture in read}

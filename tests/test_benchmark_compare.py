@@ -94,6 +94,23 @@ def test_what_only_one_of_both_has_is_noted():
     assert found.notes == ("b.tflite, 1 threads: not in r.json", "a.tflite, 2 threads: in r.json only")
 
 
+def test_two_files_of_one_name_now_are_not_both_that_of_the_reference():
+    """runs/a/x.tflite and runs/b/x.tflite: neither is x.tflite of the reference, a third file is compared."""
+    now = run(("runs/a/x.tflite", 1, 1.0, 4.0), ("runs/b/x.tflite", 1, 9.0, 9.0), ("y.tflite", 1, 1.0, 4.0))
+    found = compare(now, run(("x.tflite", 1, 1.0, 4.0), ("y.tflite", 1, 1.0, 4.0)), name="r.json")
+
+    assert {row.file for row in found.rows} == {"y.tflite"}
+    assert found.passed
+
+
+def test_other_pictures_of_the_same_size_are_noted():
+    """The hash of the pictures differs: told, not refused; where one has none, nothing is said."""
+    one, other = ({**REFERENCE, "pictures": {**REFERENCE["pictures"], "sha256": sha}} for sha in ("ab", "cd"))
+
+    assert any("other pictures" in note for note in compare(one, other, name="r.json").notes)
+    assert compare(one, REFERENCE, name="r.json").notes == ()
+
+
 def test_doubts_are_noted_and_the_figures_judged_all_the_same():
     """Another model, another interpreter and a disturbed run are each told; a slow one still fails."""
     now = run(("a.tflite", 1, 9.0, 9.0))
@@ -134,6 +151,7 @@ def test_a_reference_is_what_json_printed(tmp_path):
         "[]",
         '{"results": [{}], "machine": {}}',
         '{"results": [], "machine": 1}',
+        '{"results": [], "machine": {}, "pictures": []}',
         json.dumps(zero),
     ):
         path.write_text(text)

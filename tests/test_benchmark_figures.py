@@ -134,3 +134,13 @@ def test_unknown_other_work_is_not_judged():
 def test_other_work_may_take_what_the_threads_leave(threads, cores, expected):
     """Free cores and a tenth of all, at most a quarter of all."""
     assert work_allowed(threads, cores) == pytest.approx(expected)
+
+
+def test_pictures_with_more_cells_are_no_disturbance():
+    """Invoke of one, two and no cells in turns is steady by cell; without any cell nothing was measured."""
+    cells = np.tile([1, 2, 0], len(STEADY) // 3 + 1)[: len(STEADY)]
+
+    assert disturbances(STEADY * cells, 1.0, 1, **QUIET, cells=cells) == ()
+    assert "p95" in disturbances(STEADY * np.maximum(cells, 1), 1.0, 1, **QUIET)[0]
+    (why,) = disturbances(STEADY * 0, 1.0, 1, **QUIET, cells=cells * 0)
+    assert "give others with --data" in why

@@ -168,7 +168,8 @@ def test_a_report_holds_what_was_measured(write, pictures):
     answer = json.loads(json.dumps(report.as_json(), allow_nan=False))
 
     assert set(answer) >= {"machine", "results"}
-    assert answer["pictures"] == {"n": 3, "size": [480, 640]}
+    assert {key: answer["pictures"][key] for key in ("n", "size")} == {"n": 3, "size": [480, 640]}
+    assert len(answer["pictures"]["sha256"]) == 64
     assert answer["machine"]["cores"] >= 1
     assert "other_work_cores" in answer["machine"]
     assert set(answer["machine"]["after"]) == {"clock_mhz", "temperature_c", "throttled", "load"}

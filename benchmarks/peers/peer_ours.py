@@ -1,4 +1,4 @@
-"""bloodcell_edge, as ``bce classify`` runs it, and over a folder whose next pictures are decoded meanwhile."""
+"""bloodcell_edge, as ``bce classify`` runs it, and over a folder whose next pictures are looked at meanwhile."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from protocol import Labels, serve
 def load(setup):  # noqa: D103
     from bloodcell_edge.capture import open_source
     from bloodcell_edge.classifier import Classifier
+    from bloodcell_edge.cli import ask_of_libraries
     from bloodcell_edge.image import read_image, resize
 
+    ask_of_libraries()
     classifier = Classifier.open(setup["model"], threads=setup["threads"])
     labels, scores, size = classifier.spec.outputs, classifier.interpreter.scores, classifier.spec.input_size
 
@@ -37,7 +39,8 @@ def load(setup):  # noqa: D103
 
     def folder(items) -> Labels:
         with open_source(f"folder:{Path(items[0]['file']).parent}") as source:
-            return [label for frame in source for label in named(classifier.classify(frame.image))]
+            source.listen(ahead=classifier.spec.shown_as.show)
+            return [label for frame in source for label in named(classifier.answer(frame.ahead))]
 
     return {"crops": crops, "crop files": crop_files, "fields": fields, "folder": folder}
 

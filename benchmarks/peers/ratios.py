@@ -141,7 +141,16 @@ def losses(found: Sequence[Row], absent: Mapping[str, str]) -> list[str]:
 
 def text(found: Sequence[Row], absent: Mapping[str, str], *, doubts: Sequence[str] = ()) -> str:
     """The report as Markdown."""
-    head = ("what", "theirs, ms", "ours, ms", "times as long", "5-95 % of rounds", "wanted", "labels agree", "verdict")
+    head = (
+        "what",
+        "it, ms",
+        "against, ms",
+        "times as long",
+        "5-95 % of rounds",
+        "wanted",
+        "labels agree",
+        "verdict",
+    )
     cells = [
         (
             row.target.said,

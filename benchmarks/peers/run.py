@@ -15,9 +15,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -131,11 +132,12 @@ def _ask(process: subprocess.Popen[str], line: str) -> dict[str, Any]:
 
 
 def prepare(spec: ModelSpec, pictures: Sequence[Path], folder: Path) -> dict[str, str]:
-    """Write what every peer is given: task -> file of its items.
+    """Write what every peer is given into a folder, emptied before: task -> file of its items.
 
     Pictures without a cell are left out, as are those with a crop that reaches over the picture's edge.
     """
     fields, crops, files = [], [], []
+    shutil.rmtree(folder, ignore_errors=True)
     for name in ("fields", "crops"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     for picture in pictures:
@@ -151,7 +153,6 @@ def prepare(spec: ModelSpec, pictures: Sequence[Path], folder: Path) -> dict[str
         if not squares or any(x < 0 or y < 0 or x + w > width or y + h > height for x, y, w, h in squares):
             continue
         link = folder / "fields" / f"{len(fields):06}{picture.suffix}"
-        link.unlink(missing_ok=True)
         link.symlink_to(picture.resolve())
         fields.append({"file": str(link), "windows": squares, "crop": spec.view == "cell"})
         for square in squares:
@@ -159,6 +160,9 @@ def prepare(spec: ModelSpec, pictures: Sequence[Path], folder: Path) -> dict[str
             files.append(str(folder / "crops" / f"{len(files):06}.png"))
             _write_png(Path(files[-1]), pixels)
             crops.append(resize(pixels, spec.input_size))
+    if not crops:
+        message = "no picture with a cell that lies within it; give others with --data"
+        raise SystemExit(message)
     np.save(folder / "crops.npy", np.stack(crops))
     (folder / "fields.json").write_text(json.dumps(fields))
     (folder / "files.json").write_text(json.dumps(files))
@@ -172,11 +176,13 @@ def _write_png(path: Path, pixels: Any) -> None:
     cv2.imwrite(str(path), pixels[..., ::-1])
 
 
-def model_files(tflite: Path, keras: Path, work: Path) -> dict[str, Path | AbsentError]:
+def model_files(tflite: Path, keras: Path, work: Path, needed: Collection[str]) -> dict[str, Path | AbsentError]:
     """The forms of the model that peers take; where one cannot be made, why."""
     found: dict[str, Path | AbsentError] = {"tflite": tflite}
     found["keras"] = keras if keras.is_file() else AbsentError(f"{keras} is not there")
     for form, make in (("float32", _float32), ("onnx", _onnx)):
+        if form not in needed:
+            continue
         try:
             found[form] = make(tflite, keras, work)
         except (AbsentError, subprocess.CalledProcessError) as error:
@@ -328,12 +334,15 @@ def main() -> None:
         "cores": cores,
         "tasks": tasks,
     }
-    forms = model_files(model, keras, options.work)
     running, absent = [], {}
-    wanted = options.peers and {OURS, BARE, *options.peers.split(",")}
-    interpreter = "==".join(load_interpreter(model).runtime.split())
-    for peer in peers(interpreter):
-        if wanted and peer.name not in wanted:
+    every = peers("==".join(load_interpreter(model).runtime.split()))
+    known = {peer.name for peer in every}
+    wanted = {OURS, BARE, *options.peers.split(",")} if options.peers else known
+    if wanted - known:
+        parser.error(f"no peer {', '.join(sorted(wanted - known))}; there are {', '.join(sorted(known))}")
+    forms = model_files(model, keras, options.work, {peer.model for peer in every if peer.name in wanted})
+    for peer in every:
+        if peer.name not in wanted:
             absent[peer.name] = "left out by --peers"
             continue
         form = forms[peer.model]

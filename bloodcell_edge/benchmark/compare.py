@@ -80,6 +80,7 @@ def load_reference(path: Path) -> dict[str, Any]:
         for one in values["results"]:
             _refuse_no_time(one["file"], one["threads"], *(one[part][name] for part, name in _COMPARED.values()))
         values["machine"].get("cpu")
+        values.get("pictures", {}).get("size")
     except FileNotFoundError as error:
         message = f"{path}: no such reference; make one with bce benchmark --json > {path}"
         raise MissingFile(message) from error
@@ -101,14 +102,18 @@ def compare(
         tolerance: percent by which a median may be above the reference, or the reference above it.
 
     Raises:
-        DataError: of another machine or other pictures, or without a case in common.
+        DataError: of another machine or pictures of another size, or without a case in common.
     """
-    _refuse_other_circumstances(now, reference, name)
+    refuse_other_machine(now["machine"], reference, name)
+    _refuse_other_size(now, reference, name)
     rows: list[Row] = []
-    notes: list[str] = []
+    here, there = (values.get("pictures", {}).get("sha256") for values in (now, reference))
+    notes = []
+    if here and there and here != there:
+        notes.append(f"{name} is of other pictures, whose cells and files differ; give --data as then")
     found = []
     for one in now["results"]:
-        then = _same_case(one, reference["results"])
+        then = _same_case(one, now["results"], reference["results"])
         case = f"{one['file']}, {one['threads']} threads"
         if then is None:
             notes.append(f"{case}: not in {name}")
@@ -142,24 +147,33 @@ def _row(now: Mapping[str, Any], then: Mapping[str, Any], what: str, keys: Seque
     return Row(now["file"], now["threads"], what, a, b, verdict(b / a, tolerance))
 
 
-def _refuse_other_circumstances(now: Mapping[str, Any], reference: Mapping[str, Any], name: str) -> None:
+def refuse_other_machine(machine: Mapping[str, Any], reference: Mapping[str, Any], name: str) -> None:
+    """DataError where a reference is of another machine than this one, as `machine.describe` tells."""
     for key in _SAME_MACHINE:
-        here, there = now["machine"].get(key), reference["machine"].get(key)
+        here, there = machine.get(key), reference["machine"].get(key)
         if here is not None and there is not None and here != there:
             message = f"{name}: measured on another machine ({key} {there}, here {here}); make a reference on this one"
             raise DataError(message)
+
+
+def _refuse_other_size(now: Mapping[str, Any], reference: Mapping[str, Any], name: str) -> None:
     here, there = (values.get("pictures", {}).get("size") for values in (now, reference))
     if here and there and list(here) != list(there):
         message = f"{name}: measured with pictures of {there}, now of {here} (height, width); give --data as then"
         raise DataError(message)
 
 
-def _same_case(one: Mapping[str, Any], among: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The same file and threads; the same file name where no path is the same."""
-    threads = [then for then in among if then["threads"] == one["threads"]]
-    same = [then for then in threads if then["file"] == one["file"]]
-    named = [then for then in threads if Path(then["file"]).name == Path(one["file"]).name]
-    return next(iter(same or (named if len(named) == 1 else [])), None)
+def _same_case(
+    one: Mapping[str, Any], now: Sequence[Mapping[str, Any]], reference: Sequence[Mapping[str, Any]]
+) -> Mapping[str, Any] | None:
+    """The same file and threads; the same file name where no path is the same and each run has it once."""
+    same = [then for then in reference if (then["file"], then["threads"]) == (one["file"], one["threads"])]
+    ours, theirs = ([other for other in among if _name(other) == _name(one)] for among in (now, reference))
+    return next(iter(same or (theirs if len(ours) == len(theirs) == 1 else [])), None)
+
+
+def _name(case: Mapping[str, Any]) -> tuple[str, int]:
+    return Path(case["file"]).name, case["threads"]
 
 
 def _doubts(case: str, now: Mapping[str, Any], then: Mapping[str, Any], name: str) -> list[str]:

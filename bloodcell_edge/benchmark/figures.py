@@ -18,7 +18,7 @@ RUNS, SECONDS = 200, 10.0
 """Enough pictures of one case, and enough time for one: a case that has neither says little about its slowest."""
 
 MAX_SPREAD = 1.5
-"""Largest p95 / p50 of invoke. The graph's work is the same for every picture, so what is above is disturbance: 1.05
+"""Largest p95 / p50 of invoke. The graph's work is the same for every cell, so what is above is disturbance: 1.05
 to 1.3 was seen with a core of its own (x86, 0.25 to 4 ms, one thread), 2 to 5 where programs fought for the cores."""
 
 MIN_CLOCK = 0.9
@@ -191,7 +191,8 @@ class BenchmarkReport:
 
     Attributes:
         machine: as `machine.describe` gave it before the run, and what went on during it.
-        pictures: how many there were ("n") and their most common (height, width) in pixels ("size").
+        pictures: how many there were ("n"), their most common (height, width) in pixels ("size"), and the hash of
+            their files ("sha256").
         results: file by file, each with every number of threads, in the order given.
     """
 
@@ -236,6 +237,7 @@ def disturbances(
     other_work: float | None,
     faults: Sequence[str],
     clocks_mhz: tuple[float | None, float | None] = (None, None),
+    cells: NDArray[np.int64] | None = None,
 ) -> tuple[str, ...]:
     """Why a result is not to be trusted; empty where nothing speaks against it.
 
@@ -247,8 +249,10 @@ def disturbances(
         other_work: cores kept busy by others during the run; None where nobody knows, then the spread alone judges.
         faults: what slowed the processor down.
         clocks_mhz: before and after.
+        cells: how often the network was asked about each picture, shape (n,); None: once.
     """
-    invoke = percentiles(invoke_ms)
+    asked = np.ones(len(invoke_ms), np.int64) if cells is None else cells
+    each_ms = invoke_ms[asked > 0] / asked[asked > 0]
     before, after = clocks_mhz
     most = work_allowed(threads, cores)
     why = []
@@ -262,10 +266,12 @@ def disturbances(
         why.append(
             f"other programs kept {other_work:.2f} of {cores} cores busy (limit {most:.2f} with {threads} threads)"
         )
-    if invoke.p95 > MAX_SPREAD * invoke.p50:
-        why.append(f"invoke p95 is {invoke.p95 / invoke.p50:.2f} times p50 (limit {MAX_SPREAD})")
-    if invoke.n < RUNS and seconds < SECONDS:
-        why.append(f"{invoke.n} runs in {seconds:.1f} s, expected at least {RUNS} or {SECONDS:.0f} s")
+    if not len(each_ms):
+        why.append("no picture shows a cell, so the network was never asked; give others with --data")
+    elif (each := percentiles(each_ms)).p95 > MAX_SPREAD * each.p50:
+        why.append(f"invoke p95 is {each.p95 / each.p50:.2f} times p50 (limit {MAX_SPREAD})")
+    if len(invoke_ms) < RUNS and seconds < SECONDS:
+        why.append(f"{len(invoke_ms)} runs in {seconds:.1f} s, expected at least {RUNS} or {SECONDS:.0f} s")
     return tuple(why)
 
 

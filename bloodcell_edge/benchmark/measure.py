@@ -8,6 +8,7 @@ process. A result that something disturbed is marked invalid and says what; it i
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -108,6 +109,7 @@ def benchmark(
             cores=described["cores_usable"],
             other_work=during["other_work_cores"],
             faults=during["throttled_during"],
+            cells=timed.cells,
             clocks_mhz=(described["clock_mhz"], during["after"]["clock_mhz"]),
         )
         runtime = case.classifier.interpreter
@@ -117,7 +119,9 @@ def benchmark(
                 rate, start, memory, why,
             )
         )  # fmt: skip
-    return BenchmarkReport({**described, **during}, {"n": len(chosen), "size": list(size)}, tuple(results))
+    content = hashlib.sha256(b"".join(path.read_bytes() for path in chosen)).hexdigest()
+    about = {"n": len(chosen), "size": list(size), "sha256": content}
+    return BenchmarkReport({**described, **during}, about, tuple(results))
 
 
 def default_pictures(folder: Path, n: int = 16) -> list[Path]:
@@ -172,8 +176,8 @@ class Case(NamedTuple):
         )
         return cls(model, threads, classifier)
 
-    def run(self, picture: Path) -> tuple[float, float, float, float]:
-        """Seconds of each of `STAGES` for one picture file."""
+    def run(self, picture: Path) -> tuple[tuple[float, float, float, float], int]:
+        """Seconds of each of `STAGES` for one picture file, and how often the network was asked."""
         start = time.perf_counter()
         image = read_image(picture)
         decoded = time.perf_counter()
@@ -185,7 +189,7 @@ class Case(NamedTuple):
         for one in shown:
             self.classifier.interpreter.scores(one.pixels)
         end = time.perf_counter()
-        return decoded - start, looked - decoded, resized - looked, end - resized
+        return (decoded - start, looked - decoded, resized - looked, end - resized), len(shown)
 
     def folder_seconds(self, folder: Path) -> float:
         """How long it takes to name all pictures of a folder, the next ones decoded and located meanwhile."""
@@ -207,9 +211,13 @@ class Case(NamedTuple):
 
 @dataclass(frozen=True)
 class Times:
-    """Of one case, in ms: each counted picture's stages, shape (n, stages); warm-up pictures end to end, shape (m,)."""
+    """Of one case, in ms: each counted picture's stages, shape (n, stages); warm-up pictures end to end, shape (m,).
+
+    And how often the network was asked about each counted picture, shape (n,).
+    """
 
     counted: NDArray[np.float64]
+    cells: NDArray[np.int64]
     warm_up: NDArray[np.float64]
 
 
@@ -252,19 +260,22 @@ def _measure(cases: Sequence[Case], pictures: Sequence[Path], runs: int | None, 
     """Times of each case; without a number of runs, rounds end when there are enough or every case had its time."""
     warm_up: list[NDArray[np.float64]] = []
     counted: list[NDArray[np.float64]] = []
+    asked: list[NDArray[np.int64]] = []
     spent_s = np.zeros(len(cases))
     with report.bar("benchmark") as progress:
         for turn in schedule(len(cases), len(pictures), runs or RUNS):
-            seconds = np.empty((len(cases), len(STAGES)))
+            seconds, cells = np.empty((len(cases), len(STAGES))), np.empty(len(cases), np.int64)
             for case in turn.cases:
-                seconds[case] = cases[case].run(pictures[turn.picture])
+                seconds[case], cells[case] = cases[case].run(pictures[turn.picture])
             (counted if turn.number >= 0 else warm_up).append(seconds * 1e3)
             if turn.number >= 0:
+                asked.append(cells)
                 spent_s += seconds.sum(axis=1)
                 progress(turn.number + 1, runs or RUNS)
             if runs is None and spent_s.min() >= SECONDS:
                 break
-    return [Times(np.stack(counted)[:, case], np.stack(warm_up)[:, case].sum(axis=1)) for case in range(len(cases))]
+    times, before, cells = np.stack(counted), np.stack(warm_up).sum(axis=2), np.stack(asked)
+    return [Times(times[:, case], cells[:, case], before[:, case]) for case in range(len(cases))]
 
 
 def _rates(cases: Sequence[Case], pictures: Sequence[Path], runs: int, *, limited: bool) -> list[Rates]:

@@ -62,7 +62,8 @@ def benchmark(
       bce benchmark bloodcell-int8.tflite bloodcell-float16.tflite --threads 1,2 --html benchmark.html
       bce benchmark --json > reference.json && bce benchmark --compare reference.json
     """
-    from ..benchmark.compare import load_reference
+    from .. import machine
+    from ..benchmark.compare import load_reference, refuse_other_machine
     from ..benchmark.webpage import benchmark_page
     from ..errors import GateFailure
     from ..files import refuse_existing, write_text
@@ -70,6 +71,8 @@ def benchmark(
     if html is not None:
         refuse_existing(html, force=force)
     reference = None if compare is None else load_reference(compare)
+    if reference is not None:
+        refuse_other_machine(machine.describe(), reference, str(compare))  # before a minute is spent on measuring
     found = _measure(_paths(models, beside=recommend), threads or _usual_threads(several=recommend), data, runs)
     values, told = found.as_json(), [summary(found)]
     if recommend:

@@ -8,9 +8,6 @@ from pathlib import Path
 
 from html_page import Page
 
-from bloodcell_edge.benchmark.compare import TOLERANCE
-from bloodcell_edge.cli.benchmark import benchmark
-
 MODEL = "model: runs/latest/bloodcell-int8.tflite (of the run folder runs/latest)"
 
 
@@ -71,10 +68,11 @@ def test_compared_with_a_run_of_earlier(bce, own_colours, tmp_path):
 
 
 def test_a_bad_reference_is_told_before_anything_is_measured(bce, own_colours, tmp_path):
-    """A reference that is missing or is no benchmark: exit 1, one line, no model opened."""
+    """A reference that is missing, no benchmark, or of another machine: exit 1, one line, no model opened."""
     (tmp_path / "other.json").write_text("{}")
+    (tmp_path / "elsewhere.json").write_text('{"machine": {"python_bits": 16}, "results": []}')
 
-    for name in ("absent.json", "other.json"):
+    for name in ("absent.json", "other.json", "elsewhere.json"):
         done = bce("benchmark", "runs/latest", "--compare", name)
         assert done.returncode == 1
         assert done.stderr.startswith(f"bce: error: {name}: ")
@@ -107,11 +105,6 @@ def test_what_to_use_here(bce, own_colours):
     assert cases == {(f"bloodcell-{name}.tflite", count) for name in ("int8", "float16") for count in counts}
     assert (Path(told["file"]).name, told["threads"]) in cases
     assert told["why"]
-
-
-def test_the_tolerance_is_that_of_the_library():
-    """The default of --tolerance is compare.TOLERANCE."""
-    assert next(one for one in benchmark.params if one.name == "tolerance").default == TOLERANCE
 
 
 def test_pictures_of_the_user(bce, own_colours, colours):
