@@ -18,7 +18,7 @@ help:  ## what there is to make
 demo: .venv/.stamp-train  ## the main job on drawn pictures, start to end (ARGS="--data DATA ..." for real ones)
 	@$(BIN)/bce demo $(ARGS)
 
-test: .venv/.stamp-dev  ## the tests, but those that install packages or run long (ARGS="tests/test_image.py -x")
+test: .venv/.stamp-dev  ## the tests, but those that install packages or run long (ARGS="tests/imaging/test_image.py -x")
 	@$(BIN)/pytest -n 2 --dist loadfile -m "not outside and not soak and not long" $(ARGS)
 
 check: .venv/.stamp-dev  ## format, lint, types, import rules, docs
@@ -59,7 +59,7 @@ figures: .venv/.stamp-dev  ## the figures of the README, measured again on ../sh
 	done; true  # the gate refuses the frozen backbone of `original`, as it must
 
 ship: .venv/.stamp-dev  ## the shipped models, made again from ../shared (about two hours)
-	@benchmarks/ship.sh
+	@benchmarks/ship/ship.sh
 
 # .[dev] contains .[train], so either stamp will do for a demo. The install is editable: source files need no second one.
 .venv/.stamp-dev: setup.cfg pyproject.toml

@@ -21,7 +21,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bloodcell_edge.training.audit import PhotographIndex
+from bloodcell_edge.dataset.photographs import PhotographIndex
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from bloodcell_edge.classifier import Classifier
-from bloodcell_edge.data import Picture
-from bloodcell_edge.image import read_image
-from bloodcell_edge.modelfile import pack, read_model_file
-from bloodcell_edge.reporting import SILENT
+from bloodcell_edge.dataset.pictures import Picture
+from bloodcell_edge.imaging.image import read_image
+from bloodcell_edge.model.classifier import Classifier
+from bloodcell_edge.model.file import pack, read_model_file
+from bloodcell_edge.progress import SILENT
 from bloodcell_edge.training.kerasmodel import KerasModel
 from convert.parity import Candidate, Limits, compare
 from convert.representative import with_full_range

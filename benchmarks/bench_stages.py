@@ -8,13 +8,13 @@ import pytest
 
 from bloodcell_edge.capture import open_source
 from bloodcell_edge.capture.folder import FolderOptions, FolderSource
-from bloodcell_edge.classifier import Classifier
-from bloodcell_edge.image import encode_jpeg, read_image
-from bloodcell_edge.interpreter import load_interpreter
-from bloodcell_edge.locate import locate
-from bloodcell_edge.pipeline import run
-from bloodcell_edge.quality import judge
-from bloodcell_edge.store import Store
+from bloodcell_edge.imaging.image import encode_jpeg, read_image
+from bloodcell_edge.imaging.locate import locate
+from bloodcell_edge.imaging.quality import judge
+from bloodcell_edge.model.classifier import Classifier
+from bloodcell_edge.model.interpreter import load_interpreter
+from bloodcell_edge.slide.run import run
+from bloodcell_edge.slide.store import Store
 
 TARGETS = ("int8", "float16", "float32")
 

@@ -27,10 +27,10 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from bloodcell_edge.errors import MissingFile
-from bloodcell_edge.image import encode_jpeg
-from bloodcell_edge.interpreter import RUNTIMES, load_interpreter
-from bloodcell_edge.runs import choose_model
-from bloodcell_edge.smear import draw_field
+from bloodcell_edge.imaging.drawn import draw_field
+from bloodcell_edge.imaging.image import encode_jpeg
+from bloodcell_edge.model.choose import choose_model
+from bloodcell_edge.model.interpreter import RUNTIMES, load_interpreter
 
 BCE = str(Path(sys.executable).parent / "bce")
 CLICK = "python -c 'import click'"

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from bloodcell_edge.smear import LABELS
+from bloodcell_edge.imaging.drawn import LABELS
 from bloodcell_edge.training.augment import augment_batch
 from bloodcell_edge.training.backbone import build_model
 

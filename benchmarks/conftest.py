@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from bloodcell_edge.benchmark.measure import default_pictures
 from bloodcell_edge.cli import ask_of_libraries
-from bloodcell_edge.image import IMAGE_VERSION, read_image
-from bloodcell_edge.modelfile import pack
-from bloodcell_edge.smear import LABELS
-from bloodcell_edge.spec import ModelSpec
+from bloodcell_edge.imaging.drawn import LABELS
+from bloodcell_edge.imaging.image import IMAGE_VERSION, read_image
+from bloodcell_edge.model.file import pack
+from bloodcell_edge.model.spec import ModelSpec
 
 SIZE = 128  # pixels
 SPEC = ModelSpec("bench", LABELS, "cell", (SIZE, SIZE), "keras", IMAGE_VERSION, crop_um=20.0)

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from bloodcell_edge.data import load_data
+from bloodcell_edge.dataset.layouts import load_data
+from bloodcell_edge.dataset.split import leaky_split
 from bloodcell_edge.training.backbone import build_model
-from bloodcell_edge.training.dataset import leaky_split, prepare_pictures
 from bloodcell_edge.training.features import frozen_features
 from bloodcell_edge.training.frameworks import keras
+from bloodcell_edge.training.prepared import prepare_pictures
 from bloodcell_edge.training.recipes import choose_recipe
 
 EPOCHS = 15

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import click
 
-from bloodcell_edge.cli.options import Terminal
-from bloodcell_edge.data import LABELS, Dataset, load_data
-from bloodcell_edge.evaluation import evaluate_files
+from bloodcell_edge.cli.terminal.options import Terminal
+from bloodcell_edge.dataset.evaluation import evaluate_files
+from bloodcell_edge.dataset.layouts import load_data
+from bloodcell_edge.dataset.pictures import LABELS, Dataset
 from bloodcell_edge.runs import RunFolder
 from bloodcell_edge.training.fit import train
 from bloodcell_edge.training.kerasmodel import open_keras

@@ -20,11 +20,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from bloodcell_edge.image import read_image, resize
-from bloodcell_edge.locate import Box, locate
-from bloodcell_edge.quality import judge
-from bloodcell_edge.seen import perceptual_hash
-from bloodcell_edge.smear import LABELS, UM_PER_PX, draw_field
+from bloodcell_edge.imaging.drawn import LABELS, UM_PER_PX, draw_field
+from bloodcell_edge.imaging.hashes import perceptual_hash
+from bloodcell_edge.imaging.image import read_image, resize
+from bloodcell_edge.imaging.locate import locate
+from bloodcell_edge.imaging.located import Box
+from bloodcell_edge.imaging.quality import judge
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 LEAST_IOU = 0.4
@@ -371,7 +372,7 @@ def timed(photographs: list[Photograph], model: Path | None) -> dict[str, object
     cv2.setNumThreads(1)
     interpreter = None
     if model is not None:
-        from bloodcell_edge.interpreter import load_interpreter
+        from bloodcell_edge.model.interpreter import load_interpreter
 
         interpreter = load_interpreter(model, threads=1)
         pixels = np.zeros((*interpreter.input_size, 3), np.uint8)

@@ -24,9 +24,9 @@ import cv2
 import numpy as np
 from locate_truth import SHARED, Rectangle, iou, load, rectangle, tilt, vignette
 
-from bloodcell_edge.image import read_image
-from bloodcell_edge.locate import locate
-from bloodcell_edge.views import CROP_UM, View, window
+from bloodcell_edge.imaging.image import read_image
+from bloodcell_edge.imaging.locate import locate
+from bloodcell_edge.imaging.views import CROP_UM, View, window
 
 LEAST_IOU = 0.5
 FAR = 1.25  # times too large or too small a crop

@@ -27,12 +27,13 @@ from typing import Any
 import numpy as np
 
 from bloodcell_edge import machine
-from bloodcell_edge.answers import classify_paths, picture_files
 from bloodcell_edge.benchmark.figures import STAGES, work_allowed
 from bloodcell_edge.benchmark.measure import Case, default_pictures, folder_of, spread
 from bloodcell_edge.cli import ask_of_libraries
-from bloodcell_edge.image import read_image
-from bloodcell_edge.runs import choose_model
+from bloodcell_edge.imaging.folder import picture_files
+from bloodcell_edge.imaging.image import read_image
+from bloodcell_edge.model.answers import classify_paths
+from bloodcell_edge.model.choose import choose_model
 
 LOOPS = ("stages", "invoke", "our invoke", "bare invoke", "classify", "folder", "stored")
 

@@ -23,14 +23,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bloodcell_edge.classifier import Classifier
-from bloodcell_edge.data import Picture, load_data, read_rows
-from bloodcell_edge.intervals import binomial_interval
-from bloodcell_edge.runs import DEVICE_FILE, RunFolder
+from bloodcell_edge.dataset.layouts import load_data
+from bloodcell_edge.dataset.pictures import Picture
+from bloodcell_edge.dataset.split import HELD_BACK, TRAIN
+from bloodcell_edge.dataset.tables import read_rows
+from bloodcell_edge.model.choose import DEVICE_FILE
+from bloodcell_edge.model.classifier import Classifier
+from bloodcell_edge.runs import RunFolder
+from bloodcell_edge.statistics.intervals import binomial_interval
 from bloodcell_edge.training.background import fit_background
-from bloodcell_edge.training.dataset import HELD_BACK, TRAIN, prepare_pictures
 from bloodcell_edge.training.frameworks import keras
 from bloodcell_edge.training.kerasmodel import open_keras
+from bloodcell_edge.training.prepared import prepare_pictures
 
 CELLS_KEPT = 0.95  # of the four's cells that may be named
 PICTURES_KEPT = 0.92  # of all pictures of the four: one without a cell, or of a marked one, is not kept

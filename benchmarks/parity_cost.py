@@ -15,12 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from bloodcell_edge import machine
-from bloodcell_edge.classifier import Classifier
 from bloodcell_edge.cli import ask_of_libraries
-from bloodcell_edge.data import load_data, read_with
-from bloodcell_edge.reporting import SILENT
-from bloodcell_edge.runs import DEVICE_FILE, RunFolder
-from bloodcell_edge.training.dataset import HELD_BACK, load_split
+from bloodcell_edge.dataset.layouts import load_data
+from bloodcell_edge.dataset.reading import read_with
+from bloodcell_edge.dataset.split import HELD_BACK, load_split
+from bloodcell_edge.model.choose import DEVICE_FILE
+from bloodcell_edge.model.classifier import Classifier
+from bloodcell_edge.progress import SILENT
+from bloodcell_edge.runs import RunFolder
 from bloodcell_edge.training.kerasmodel import open_keras
 from convert.parity import Candidate, Limits, compare
 

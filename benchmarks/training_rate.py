@@ -17,10 +17,10 @@ import keras
 import numpy as np
 
 from bloodcell_edge import machine
-from bloodcell_edge.smear import LABELS
+from bloodcell_edge.imaging.drawn import LABELS
 from bloodcell_edge.training.augment import augment_batch
 from bloodcell_edge.training.backbone import build_model
-from bloodcell_edge.training.dataset import as_tensor_dataset
+from bloodcell_edge.training.prepared import as_tensor_dataset
 from bloodcell_edge.training.recipes import choose_recipe
 
 WANTED = 0.9

@@ -16,14 +16,14 @@ from itertools import pairwise
 from pathlib import Path
 
 from bloodcell_edge import machine
-from bloodcell_edge.answers import picture_files
 from bloodcell_edge.benchmark.measure import default_pictures
 from bloodcell_edge.capture import open_source
-from bloodcell_edge.classifier import Classifier
 from bloodcell_edge.cli import ask_of_libraries
-from bloodcell_edge.pipeline import Progress, run
-from bloodcell_edge.runs import choose_model
-from bloodcell_edge.store import Store
+from bloodcell_edge.imaging.folder import picture_files
+from bloodcell_edge.model.choose import choose_model
+from bloodcell_edge.model.classifier import Classifier
+from bloodcell_edge.slide.run import Progress, run
+from bloodcell_edge.slide.store import Store
 
 PARTS = 10
 WANTED = 0.95

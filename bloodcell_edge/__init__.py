@@ -5,7 +5,7 @@
     >>> classifier.classify(bloodcell_edge.read_image("field.jpg"))    # doctest: +SKIP
 
 What `bce run` does, as a script: ``open_source`` gives the pictures, ``run`` counts their cells into a ``Store``; see
-`bloodcell_edge.pipeline`.
+`bloodcell_edge.slide.run`.
 
 The names that scripts need are loaded when they are first used, so that ``import bloodcell_edge`` costs no numpy, no
 OpenCV and no TensorFlow.
@@ -15,20 +15,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .version import __version__
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from .capture import open_source as open_source
-    from .classifier import Classifier
-    from .image import read_image as read_image
-    from .pipeline import run as run
-    from .store import Store as Store
-
-__version__ = "0.1.0"
+    from .imaging.image import read_image as read_image
+    from .model.classifier import Classifier
+    from .slide.run import run as run
+    from .slide.store import Store as Store
 
 __all__ = ["Store", "__version__", "load_model", "open_source", "read_image", "run"]
 
-_ROOMS = {"Store": "store", "open_source": "capture", "read_image": "image", "run": "pipeline"}
+_ROOMS = {"Store": "slide.store", "open_source": "capture", "read_image": "imaging.image", "run": "slide.run"}
 
 
 def load_model(model: str | Path | None = None, *, threads: int = 1) -> Classifier:
@@ -43,8 +43,8 @@ def load_model(model: str | Path | None = None, *, threads: int = 1) -> Classifi
         SpecError: damaged, or without a spec.
         RuntimeMissing: no interpreter opens it.
     """
-    from .classifier import Classifier
-    from .runs import choose_model
+    from .model.choose import choose_model
+    from .model.classifier import Classifier
 
     return Classifier.open(choose_model(model).path, threads=threads)
 

@@ -8,7 +8,6 @@ zip behind it, as a finished model file has, does no harm.
 from __future__ import annotations
 
 import functools
-import importlib
 import logging
 import re
 import struct
@@ -16,7 +15,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from bloodcell_edge.errors import ConversionError, RuntimeMissing, SpecError
+from bloodcell_edge.errors import ConversionError, SpecError
+from bloodcell_edge.model.flatbuffer import read_model, schema
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,6 @@ The operators of the image classifiers of keras.applications. Facts from tflite/
 LiteRT; tests/outside checks each against tflite-runtime 2.14.0, tests/workstation against the LiteRT installed.
 """
 
-_IDENTIFIER = b"TFL3"
 _CLAIM = b"min_runtime_version"
 _FLOATS = frozenset({"FLOAT16", "FLOAT32", "FLOAT64", "BFLOAT16"})
 
@@ -202,35 +201,6 @@ def input_quantization(flatbuffer: bytes) -> tuple[float, int] | None:
     if quantization is None or not quantization.ScaleLength():
         return None
     return float(quantization.Scale(0)), int(quantization.ZeroPoint(0))
-
-
-@functools.cache
-def schema() -> Any:
-    """The model schema's generated classes, from ai-edge-litert or tensorflow, whichever is installed.
-
-    Raises:
-        RuntimeMissing: neither is.
-    """
-    for module in ("ai_edge_litert.schema_py_generated", "tensorflow.lite.python.schema_py_generated"):
-        try:
-            return importlib.import_module(module)
-        except ImportError:
-            continue
-    message = "reading a .tflite's operators needs ai-edge-litert or tensorflow: pip install ai-edge-litert"
-    raise RuntimeMissing(message)
-
-
-def read_model(flatbuffer: bytes) -> Any:
-    """The root table (`schema().Model`) of a TFLite file.
-
-    Raises:
-        SpecError: the bytes are not a TFLite file.
-        RuntimeMissing: as `schema`.
-    """
-    if flatbuffer[4:8] != _IDENTIFIER:
-        message = f"not a TFLite file: expected {_IDENTIFIER!r} at byte 4, found {flatbuffer[4:8]!r}"
-        raise SpecError(message)
-    return schema().Model.GetRootAs(flatbuffer, 0)
 
 
 def _contents(flatbuffer: bytes) -> _Contents:

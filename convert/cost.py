@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from bloodcell_edge.files import write_bytes
-from bloodcell_edge.interpreter import load_interpreter
+from bloodcell_edge.model.interpreter import load_interpreter
 from bloodcell_edge.training.backbone import build_model
 
 from .representative import with_full_range
@@ -19,7 +19,7 @@ from .targets import Target
 from .tflite import to_tflite
 
 if TYPE_CHECKING:
-    from bloodcell_edge.interpreter import Interpreter
+    from bloodcell_edge.model.interpreter import Interpreter
     from bloodcell_edge.training.recipes import Recipe
 
 ROUNDS, INVOKES, WARM_UP = 5, 20, 10

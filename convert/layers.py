@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bloodcell_edge.interpreter import load_interpreter
+from bloodcell_edge.model.interpreter import load_interpreter
 from bloodcell_edge.quiet import quiet_stderr
-from bloodcell_edge.records import LayerError
 from bloodcell_edge.training.frameworks import tf
 
+from .reports import LayerError
 from .representative import with_full_range
 from .targets import Target
 from .tflite import make_converter, to_tflite

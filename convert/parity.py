@@ -12,20 +12,22 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from bloodcell_edge.data import Picture, Unreadable, read_one_by_one
+from bloodcell_edge.dataset.evaluation import Predictor
+from bloodcell_edge.dataset.pictures import Picture, Unreadable
+from bloodcell_edge.dataset.reading import read_one_by_one
 from bloodcell_edge.errors import NoPictures, SpecError
-from bloodcell_edge.evaluation import Predictor
-from bloodcell_edge.intervals import mcnemar_exact
-from bloodcell_edge.metrics import softened
-from bloodcell_edge.records import CandidateParity, ParityReport
-from bloodcell_edge.reporting import Reporter
+from bloodcell_edge.progress import Reporter
+from bloodcell_edge.statistics.intervals import mcnemar_exact
+from bloodcell_edge.statistics.metrics import softened
+
+from .reports import CandidateParity, ParityReport
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from bloodcell_edge.image import Image
-    from bloodcell_edge.spec import ModelSpec
-    from bloodcell_edge.views import View
+    from bloodcell_edge.imaging.image import Image
+    from bloodcell_edge.imaging.views import View
+    from bloodcell_edge.model.spec import ModelSpec
 
 T = TypeVar("T")
 

@@ -8,19 +8,21 @@ from pathlib import Path
 
 import numpy as np
 
-from bloodcell_edge.classifier import Classifier
-from bloodcell_edge.data import Picture, load_data, read_with
+from bloodcell_edge.dataset.layouts import load_data
+from bloodcell_edge.dataset.pictures import Picture
+from bloodcell_edge.dataset.reading import read_with
+from bloodcell_edge.dataset.split import HELD_BACK, load_split
 from bloodcell_edge.errors import MissingFile
 from bloodcell_edge.files import write_bytes, write_json
-from bloodcell_edge.modelfile import pack, read_model_file
-from bloodcell_edge.records import CandidateParity, ParityReport
-from bloodcell_edge.reporting import Reporter
+from bloodcell_edge.model.classifier import Classifier
+from bloodcell_edge.model.file import pack, read_model_file
+from bloodcell_edge.progress import Reporter
 from bloodcell_edge.runs import RunFolder
-from bloodcell_edge.training.dataset import HELD_BACK, load_split
 from bloodcell_edge.training.kerasmodel import KerasModel, open_keras
 
 from .layers import LOOKED_AT, advice, agreement_afresh, worst_layers
 from .parity import Candidate, Limits, answers_differ, compare
+from .reports import CandidateParity, ParityReport
 from .representative import choose_pictures
 from .targets import Target
 

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bloodcell_edge.data import Picture, load_data, read_each
+from bloodcell_edge.dataset.layouts import load_data
+from bloodcell_edge.dataset.pictures import Picture
+from bloodcell_edge.dataset.reading import read_each
+from bloodcell_edge.dataset.split import HELD_BACK, TRAIN, load_split
 from bloodcell_edge.errors import ConversionError
 from bloodcell_edge.files import sha256_file
-from bloodcell_edge.reporting import Reporter
+from bloodcell_edge.model.spec import ModelSpec
+from bloodcell_edge.progress import Reporter
 from bloodcell_edge.runs import RunFolder
-from bloodcell_edge.spec import ModelSpec
-from bloodcell_edge.training.dataset import HELD_BACK, TRAIN, load_split
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""What a store counted, with sqlite3 alone; python read_store.py STORE. Its tables: bloodcell_edge/storefile.py."""
+"""What a store counted, with sqlite3 alone; python read_store.py STORE. Its tables: bloodcell_edge/slide/tables.py."""
 
 import sqlite3
 import sys

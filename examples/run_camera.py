@@ -3,7 +3,7 @@
 import sys
 
 from bloodcell_edge import Store, load_model, open_source, run
-from bloodcell_edge.pipeline import Settings
+from bloodcell_edge.slide.run import Settings
 
 model, file, url, cells = sys.argv[1:]  # such as camera:0, http://scope/stream.mjpg, fake:smear?stage=scan
 with open_source(url, give_up_after_s=60) as source, Store.open(file) as store:

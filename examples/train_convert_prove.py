@@ -3,13 +3,13 @@
 import sys
 from pathlib import Path
 
-from bloodcell_edge.data import load_data
-from bloodcell_edge.reporting import SILENT
+from bloodcell_edge.dataset.layouts import load_data
+from bloodcell_edge.progress import SILENT
 from bloodcell_edge.runs import RunFolder
 from bloodcell_edge.training.fit import train
 from bloodcell_edge.training.kerasmodel import open_keras
 from bloodcell_edge.training.recipes import choose_recipe
-from convert.export import convert_files
+from convert.files import convert_files
 from convert.parity import Limits
 from convert.proof import prove
 from convert.representative import representative_pictures

@@ -153,9 +153,9 @@ def tiny_flatbuffers() -> dict[str, bytes]:
 @pytest.fixture
 def tiny_model(tiny_flatbuffers: dict[str, bytes], tmp_path: Path) -> Callable[..., Path]:
     """Write a model file as `bce convert` would: ``tiny_model("int8", name="a.tflite", reject_threshold=0.5)``."""
-    from bloodcell_edge.image import IMAGE_VERSION
-    from bloodcell_edge.modelfile import pack
-    from bloodcell_edge.spec import ModelSpec
+    from bloodcell_edge.imaging.image import IMAGE_VERSION
+    from bloodcell_edge.model.file import pack
+    from bloodcell_edge.model.spec import ModelSpec
 
     def write(target: str = "int8", *, name: str = "bloodcell-int8.tflite", **changes: Any) -> Path:
         spec = ModelSpec("tiny", ("RED", "GREEN", "BLUE"), "frame", TINY_SIZE, target, IMAGE_VERSION)

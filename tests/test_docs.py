@@ -23,7 +23,7 @@ def test_every_command_has_help_with_an_example(name: str) -> None:
 
 
 def test_the_readme_lists_every_command_as_it_is() -> None:
-    """The README's table of commands is what the commands say of themselves (python tests/readme_blocks.py)."""
+    """The README's table of commands is what the commands say of themselves (python tests/support/readme_blocks.py)."""
     text = README.read_text()
     assert with_block(text, "commands", commands_block()) == text
     assert all(f"`{name}" in text for name in commands())

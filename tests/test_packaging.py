@@ -82,9 +82,9 @@ def test_every_module_is_in_the_wheel(files):
 
 
 def test_the_wheel_carries_code_and_models_only(files):
-    """No picture, test or cache is inside: code, what describes the wheel, and what stands in models/."""
+    """No picture, test or cache is inside: code, what describes the wheel, and what stands in model/shipped/."""
     inside = [path for path in files if not path.parts[0].endswith(".dist-info")]
-    models = [path for path in inside if path.parent == PurePosixPath("bloodcell_edge", "models")]
+    models = [path for path in inside if path.parent == PurePosixPath("bloodcell_edge", "model", "shipped")]
 
     assert {path.suffix for path in inside if path not in models} <= {".py", ".typed"}
     assert {path.suffix for path in models} == {".tflite", ".npz", ".csv", ".md"}

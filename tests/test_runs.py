@@ -4,16 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from bloodcell_edge import runs
 from bloodcell_edge.errors import MissingFile, OutputExists
-from bloodcell_edge.runs import DEVICE_FILE, LATEST, RunFolder, choose_model, point_latest
+from bloodcell_edge.model import choose
+from bloodcell_edge.model.choose import DEVICE_FILE, choose_model
+from bloodcell_edge.runs import LATEST, RunFolder, point_latest
 
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     """An empty working folder, and a package that ships no model."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(runs, "SHIPPED", tmp_path / "package" / "models")
+    monkeypatch.setattr(choose, "SHIPPED", tmp_path / "package" / "models")
     return tmp_path
 
 

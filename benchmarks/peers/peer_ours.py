@@ -9,9 +9,9 @@ from protocol import Labels, serve
 
 def load(setup):  # noqa: D103
     from bloodcell_edge.capture import open_source
-    from bloodcell_edge.classifier import Classifier
     from bloodcell_edge.cli import ask_of_libraries
-    from bloodcell_edge.image import read_image, resize
+    from bloodcell_edge.imaging.image import read_image, resize
+    from bloodcell_edge.model.classifier import Classifier
 
     ask_of_libraries()
     classifier = Classifier.open(setup["model"], threads=setup["threads"])

@@ -29,18 +29,18 @@ from environments import AbsentError, environment, installed
 from ratios import FEWEST_ROUNDS, Measured, Target, as_json, rows, text
 
 from bloodcell_edge import machine
-from bloodcell_edge.answers import picture_files
 from bloodcell_edge.benchmark.figures import work_allowed
 from bloodcell_edge.benchmark.measure import default_pictures, spread
 from bloodcell_edge.errors import PictureError
 from bloodcell_edge.files import sha256_file, write_json
-from bloodcell_edge.image import read_image, resize
-from bloodcell_edge.interpreter import load_interpreter
-from bloodcell_edge.locate import locate
-from bloodcell_edge.modelfile import read_model_file
-from bloodcell_edge.runs import choose_model
-from bloodcell_edge.spec import ModelSpec
-from bloodcell_edge.views import crop, window
+from bloodcell_edge.imaging.folder import picture_files
+from bloodcell_edge.imaging.image import read_image, resize
+from bloodcell_edge.imaging.locate import locate
+from bloodcell_edge.imaging.views import crop, window
+from bloodcell_edge.model.choose import choose_model
+from bloodcell_edge.model.file import read_model_file
+from bloodcell_edge.model.interpreter import load_interpreter
+from bloodcell_edge.model.spec import ModelSpec
 
 HERE = Path(__file__).parent
 OURS, BARE, FLOAT = "bloodcell_edge", "bare loop", "bare loop, float32"

@@ -8,8 +8,8 @@ import time
 from collections.abc import Sequence
 
 from .. import machine
-from ..classifier import Classifier
-from ..image import read_image
+from ..imaging.image import read_image
+from ..model.classifier import Classifier
 
 
 def tell(model: str, threads: int, pictures: Sequence[str]) -> None:

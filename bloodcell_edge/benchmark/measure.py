@@ -23,13 +23,13 @@ import numpy as np
 from .. import machine
 from ..capture import open_source
 from ..capture.folder import FolderOptions, FolderSource
-from ..classifier import Classifier
 from ..errors import DataError, MissingFile, NoPictures, PictureError
-from ..image import read_image
-from ..locate import locate
-from ..pipeline import run as run_pipeline
-from ..reporting import SILENT, Reporter
-from ..store import Store
+from ..imaging.image import read_image
+from ..imaging.locate import locate
+from ..model.classifier import Classifier
+from ..progress import SILENT, Reporter
+from ..slide.run import run as run_pipeline
+from ..slide.store import Store
 from . import apart
 from .figures import (
     RUNS,
@@ -131,7 +131,7 @@ def default_pictures(folder: Path, n: int = 16) -> list[Path]:
         folder: made where it is missing.
         n: how many; the four cells take turns.
     """
-    from ..smear import LABELS, draw_folder
+    from ..imaging.drawn import LABELS, draw_folder
 
     each = {label: len(range(place, n, len(LABELS))) for place, label in enumerate(LABELS)}
     return draw_folder(Path(folder), per_class=each, seed=_DRAWN_SEED, size=_DRAWN_SIZE)

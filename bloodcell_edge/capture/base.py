@@ -6,19 +6,19 @@ import queue
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ..errors import SourceError
 from ..records import Frame, Notice
+from ..text import now
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from typing_extensions import Self
 
-    from ..image import Image
+    from ..imaging.image import Image
 
 TICK_S = 0.1
 """How long a source waits at most before it looks whether it was stopped, and calls `idle`."""
@@ -133,7 +133,7 @@ class BaseSource(ABC):
         sha256: str | None = None,
     ) -> None:
         """Keep a notice until the thread that iterates can be told; may be called from any thread."""
-        self._notices.put(Notice(kind, text, utc_now(), path, sha256))
+        self._notices.put(Notice(kind, text, now(), path, sha256))
 
     def _tell_all(self) -> None:
         while not self._notices.empty():
@@ -151,8 +151,3 @@ class BaseSource(ABC):
         """Wait up to `TICK_S` of `seconds`, after a tick; ends at once when stopped."""
         self._tick()
         self._stopped.wait(min(seconds, TICK_S))
-
-
-def utc_now() -> datetime:
-    """Now, aware, UTC."""
-    return datetime.now(timezone.utc)

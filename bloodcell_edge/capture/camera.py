@@ -19,7 +19,7 @@ from ..errors import MissingFile, SourceError
 from ..records import Frame
 from .base import BaseSource
 from .children import ChildConnection, Ended, Replaceable
-from .live import LiveOptions, LiveSource, Shot
+from .latest import LiveOptions, LiveSource, Shot
 from .url import SourceUrl, option
 
 _START_TIMEOUT_MS = 10_000.0  # Python and OpenCV take seconds to load on a small machine, some cameras more to open

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import PictureError, SourceError
-from ..image import decode
-from .live import Shot
+from ..imaging.image import decode
+from .latest import Shot
 
 if TYPE_CHECKING:
-    from ..image import Image
+    from ..imaging.image import Image
 
 _SCRIPT = Path(__file__).with_name("child.py")
 _KILL_S = 1.0

@@ -23,13 +23,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import SourceError
+from ..imaging.drawn import LABELS, DrawnCell, DrawnField, draw_field
 from ..records import Frame
-from ..smear import LABELS, DrawnCell, DrawnField, draw_field
-from .base import BaseSource, utc_now
+from ..text import now
+from .base import BaseSource
 from .url import SourceUrl, option
 
 if TYPE_CHECKING:
-    from ..image import Image
+    from ..imaging.image import Image
 
 # Shares of adult blood (Bain, Blood Cells), the four alone: so drawn fields ask for as many of each as a smear does.
 _SHARES = {"EOSINOPHIL": 0.03, "LYMPHOCYTE": 0.31, "MONOCYTE": 0.06, "NEUTROPHIL": 0.6}
@@ -140,7 +141,7 @@ class FakeSource(BaseSource):
         )
 
     def _frames(self) -> Iterator[Frame]:
-        start_at = utc_now() if self._pace else _EPOCH
+        start_at = now() if self._pace else _EPOCH
         start_ns = time.monotonic_ns() if self._pace else 0
         while not self._stopped.is_set() and self._frames_given != self._count:
             number = self._frames_given + 1

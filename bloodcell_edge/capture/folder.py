@@ -24,15 +24,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..data import natural_key, walk
 from ..errors import MissingFile, NoPictures, PictureError
-from ..image import SUFFIXES, decode
+from ..imaging.folder import natural_key, walk
+from ..imaging.image import SUFFIXES, decode
 from ..records import Frame
 from .base import TICK_S, BaseSource
 from .url import SourceUrl, option
 
 if TYPE_CHECKING:
-    from ..image import Image
+    from ..imaging.image import Image
 
 _AHEAD = 4  # pictures read before they are asked for: two a core of a small machine, 15 MB each at 5 megapixels
 _THREADS = 2

@@ -21,9 +21,9 @@ from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from ..errors import PictureError, SourceError
-from ..image import decode
-from .base import utc_now
-from .live import LiveOptions, LiveSource, Shot
+from ..imaging.image import decode
+from ..text import now
+from .latest import LiveOptions, LiveSource, Shot
 from .url import SourceUrl
 
 _BLOCK = 65_536
@@ -214,7 +214,7 @@ class MjpegConnection:
                 raise SourceError(message)
             if new := self._parts.feed(data):
                 until = until if bodies else min(deadline, time.monotonic() + _CATCH_UP_S)
-                bodies, arrived_ns, arrived_at = bodies + new, time.monotonic_ns(), utc_now()
+                bodies, arrived_ns, arrived_at = bodies + new, time.monotonic_ns(), now()
         return bodies, arrived_ns, arrived_at
 
     def _waiting(self) -> bool:

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..image import resize
+from ..imaging.image import resize
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ..image import Image
+    from ..imaging.image import Image
     from ..records import Frame
 
     Plane = NDArray[np.float32]

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import SourceError
 from .children import Replaceable
-from .live import LiveOptions, LiveSource
+from .latest import LiveOptions, LiveSource
 from .url import SourceUrl, option
 
 

@@ -14,8 +14,8 @@ from typing import NoReturn
 
 import click
 
-from .. import __version__
 from ..errors import BceError, GateFailure
+from ..version import __version__
 
 EXIT_ERROR, EXIT_BUG, EXIT_GATE, EXIT_INTERRUPTED = 1, 3, 4, 130
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import PATH, Terminal, echo_json, group_by_option, json_option, labels_option, table
+from .terminal.options import PATH, Terminal, echo_json, group_by_option, json_option, labels_option, table
 
 if TYPE_CHECKING:
-    from ..training.audit import AuditReport
+    from ..dataset.audit import AuditReport
 
 SHOWN = 5  # of a long list
 
@@ -32,9 +32,10 @@ def audit(path: Path, group_by: Path | None, labels: tuple[str, ...] | None, as_
       bce audit blood-cells/
       bce audit blood-cells/ --json > audit.json
     """
-    from ..data import LABELS, load_data
+    from ..dataset.audit import audit as run_audit
+    from ..dataset.layouts import load_data
+    from ..dataset.pictures import LABELS
     from ..errors import GateFailure
-    from ..training.audit import audit as run_audit
 
     dataset = load_data(path, labels=labels or LABELS, group_by=group_by)
     terminal = Terminal()

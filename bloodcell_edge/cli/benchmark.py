@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from ..benchmark.compare import TOLERANCE
-from .benchmark_text import compared, recommended, summary
-from .options import PATH, Terminal, echo_json, force_option, json_option, say_choice
+from .terminal.benchmark import compared, recommended, summary
+from .terminal.options import PATH, Terminal, echo_json, force_option, json_option, say_choice
 
 
 @click.command()
@@ -64,9 +64,9 @@ def benchmark(
     """
     from .. import machine
     from ..benchmark.compare import load_reference, refuse_other_machine
-    from ..benchmark.webpage import benchmark_page
     from ..errors import GateFailure
     from ..files import refuse_existing, write_text
+    from ..reports.benchmark import benchmark_page
 
     if html is not None:
         refuse_existing(html, force=force)
@@ -117,8 +117,8 @@ def _measure(models: Sequence[Path], threads: Sequence[int], data: Path | None, 
 
 def _pictures(data: Path) -> list[Path]:
     """The picture files of a folder, or those that a CSV names; labels do not matter."""
-    from ..answers import picture_files
-    from ..data import load_data
+    from ..dataset.layouts import load_data
+    from ..imaging.folder import picture_files
 
     if data.suffix.lower() == ".csv" and data.is_file():
         found = load_data(data)
@@ -128,7 +128,7 @@ def _pictures(data: Path) -> list[Path]:
 
 def _paths(models: Sequence[str], *, beside: bool) -> list[Path]:
     """The files that are meant; of a single one also those beside it, where all are to be tried."""
-    from ..runs import choose_model
+    from ..model.choose import choose_model
 
     chosen = [say_choice(choose_model(model)) for model in models or (None,)]
     if beside and len(chosen) == 1:

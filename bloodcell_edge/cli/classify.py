@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from .options import PATH, force_option, json_option, say_choice
+from .terminal.options import PATH, force_option, json_option, say_choice
 
 
 @click.command()
@@ -30,11 +30,11 @@ def classify(
       bce classify slides/
       bce classify field_01.jpg field_02.jpg --json
     """
-    from ..answers import CsvSink, JsonSink, Sinks, TableSink, classify_paths
-    from ..classifier import Classifier
     from ..errors import PictureError
     from ..files import refuse_existing
-    from ..runs import choose_model
+    from ..model.answers import CsvSink, JsonSink, Sinks, TableSink, classify_paths
+    from ..model.choose import choose_model
+    from ..model.classifier import Classifier
 
     if csv_file is not None:
         refuse_existing(csv_file, force=force)

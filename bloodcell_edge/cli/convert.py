@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .options import PATH, Terminal, echo_json, force_option, json_option, labels_option, say_choice, table
+from .terminal.options import PATH, Terminal, echo_json, force_option, json_option, labels_option, say_choice, table
 
 
 @click.command()
@@ -43,12 +43,12 @@ def convert(
       bce convert
       bce convert runs/latest --int8 --out device/
     """
-    from ..runs import choose_model
+    from ..model.choose import choose_model
 
     path = say_choice(choose_model(model, prefer="model.keras"))  # before TensorFlow takes its seconds
 
     from convert.calibrate import calibration_pictures
-    from convert.export import convert_files
+    from convert.files import convert_files
     from convert.representative import representative_pictures
     from convert.targets import Target
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .options import PATH, force_option
+from .terminal.options import PATH, force_option
 
 
 @click.group()
@@ -29,6 +29,6 @@ def kaggle(out: Path, force: bool) -> None:
     Example:
       bce data kaggle && bce audit blood-cells
     """
-    from ..training.download import fetch_kaggle
+    from ..dataset.kaggle import fetch_kaggle
 
     click.echo(str(fetch_kaggle(out, force=force)))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .options import PATH, Terminal, force_option, group_by_option
+from .terminal.options import PATH, Terminal, force_option, group_by_option
 
 
 @click.command()

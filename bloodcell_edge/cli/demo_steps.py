@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import Terminal, percent, table
+from .terminal.options import Terminal, percent, table
 
 if TYPE_CHECKING:
-    from ..data import Dataset
+    from ..dataset.pictures import Dataset
     from ..runs import RunFolder
     from ..training.recipes import Recipe
 
@@ -62,7 +62,7 @@ class Demo:
     def _pictures(self) -> Path:
         if self.data is not None:
             return self.data
-        from ..smear import LABELS, draw_folder
+        from ..imaging.drawn import LABELS, draw_folder
 
         folder = self.out / "pictures"
         self._say(
@@ -74,8 +74,8 @@ class Demo:
         return folder
 
     def _audit(self, folder: Path) -> Dataset:
-        from ..data import load_data
-        from ..training.audit import audit
+        from ..dataset.audit import audit
+        from ..dataset.layouts import load_data
         from .audit import summary
 
         self._say("audit")
@@ -112,7 +112,7 @@ class Demo:
 
     def _convert(self, run: RunFolder) -> None:
         from convert.calibrate import calibration_pictures
-        from convert.export import convert_files
+        from convert.files import convert_files
         from convert.representative import representative_pictures
         from convert.targets import Target
 
@@ -143,7 +143,7 @@ class Demo:
     def _benchmark(self, run: RunFolder) -> None:
         from ..benchmark.measure import benchmark
         from ..files import write_json
-        from .benchmark_text import summary
+        from .terminal.benchmark import summary
 
         self._say("benchmark")
         found = benchmark(run.tflite_files(), self._held_back(run, 16), report=self.terminal)
@@ -151,16 +151,16 @@ class Demo:
         click.echo(summary(found))
 
     def _classify(self, run: RunFolder) -> None:
-        from ..answers import TableSink, classify_paths
-        from ..classifier import Classifier
-        from ..runs import DEVICE_FILE
+        from ..model.answers import TableSink, classify_paths
+        from ..model.choose import DEVICE_FILE
+        from ..model.classifier import Classifier
 
         self._say("classify a few held-back pictures with the int8 file")
         classify_paths(Classifier.open(run.path / DEVICE_FILE), self._held_back(run, 8), [TableSink(sys.stdout)])
 
     def _report(self, run: RunFolder) -> None:
         from ..files import write_text
-        from ..report import run_report
+        from ..reports.training import run_report
 
         self._say("report")
         write_text(self.out / "report.html", run_report(run))
@@ -168,7 +168,7 @@ class Demo:
 
     def _held_back(self, run: RunFolder, n: int) -> list[Path]:
         """Some held-back pictures, spread over the classes."""
-        from ..training.dataset import HELD_BACK, load_split
+        from ..dataset.split import HELD_BACK, load_split
 
         paths = [row.picture.path for row in load_split(run.split) if row.split == HELD_BACK]
         return paths[:: max(len(paths) // n, 1)][:n]

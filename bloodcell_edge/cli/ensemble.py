@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import PATH, Terminal, echo_json, force_option, json_option, percent, table
+from .terminal.options import PATH, Terminal, echo_json, force_option, json_option, percent, table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,8 +52,7 @@ def ensemble(
     from ..runs import RunFolder, point_latest
     from ..training.ensemble import distill as run_distilling
     from ..training.ensemble import ensemble_folder, evaluate_ensemble, open_ensemble, save_ensemble, student_folder
-    from ..training.recipefile import load_recipe
-    from ..training.recipes import choose_recipe
+    from ..training.recipes import choose_recipe, load_recipe
 
     opened = open_ensemble(runs)
     run = ensemble_folder(name, opened, force=force)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from .options import PATH, Terminal, echo_json, group_by_option, json_option, percent, say_choice, table
+from .terminal.options import PATH, Terminal, echo_json, group_by_option, json_option, percent, say_choice, table
+
+if TYPE_CHECKING:
+    from ..dataset.evaluation import Predictor
 
 
 @click.command()
@@ -25,10 +29,9 @@ def evaluate(
       bce evaluate DATA
       bce evaluate runs/latest/model.keras DATA --plots plots/
     """
-    from ..data import load_data
-    from ..evaluation import evaluate_files
-    from ..runs import choose_model
-    from .models import copy_test, open_model
+    from ..dataset.evaluation import copy_test, evaluate_files
+    from ..dataset.layouts import load_data
+    from ..model.choose import choose_model
 
     if len(arguments) > 2:
         message = f"expected [MODEL] DATA, found {len(arguments)} arguments"
@@ -67,3 +70,14 @@ def evaluate(
     click.echo("\nconfusion (rows true, columns said)")
     counts = [(label, *map(str, row)) for label, row in zip(found.labels, found.confusion, strict=True)]
     click.echo(table(("", *found.labels, "no cell"), counts))
+
+
+def open_model(path: Path) -> Predictor:
+    """A `Classifier` for a .tflite, a `KerasModel` for a .keras; TensorFlow is loaded for the latter alone."""
+    if path.suffix == ".keras":
+        from ..training.kerasmodel import open_keras
+
+        return open_keras(path)
+    from ..model.classifier import Classifier
+
+    return Classifier.open(path)

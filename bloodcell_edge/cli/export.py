@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import PATH, Command, force_option, table
+from .terminal.options import PATH, Command, force_option, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..export import CropsExport
-    from ..store import Reader
+    from ..slide.export import CropsExport
+    from ..slide.reader import Reader
 
 
 def _file_option(name: str, help_text: str) -> Callable[[Command], Command]:
@@ -45,8 +45,8 @@ def export(
       bce export --store bloodcell.sqlite --slide "slide 12" --json
       bce export --crops crops/ && bce train crops/
     """
-    from ..export import export_crops
-    from ..store import DEFAULT_STORE, Reader
+    from ..slide.export import export_crops
+    from ..slide.reader import DEFAULT_STORE, Reader
 
     if sum(one is not None for one in (csv_file, json_file, crops)) != 1:
         message = "give exactly one of --csv, --json and --crops DIR"
@@ -66,8 +66,8 @@ def export(
 
 
 def _csv(store: Reader, slide: str | None, file: str, force: bool) -> None:
-    from ..export import export_csv
     from ..files import beside, refuse_existing
+    from ..slide.export import export_csv
 
     if file == "-":
         export_csv(store, sys.stdout, slide=slide)
@@ -80,9 +80,9 @@ def _csv(store: Reader, slide: str | None, file: str, force: bool) -> None:
 
 
 def _json(store: Reader, slide: str | None, file: str, cells: int, force: bool) -> None:
-    from ..export import export_json
     from ..files import refuse_existing, write_json
-    from .options import echo_json
+    from ..slide.export import export_json
+    from .terminal.options import echo_json
 
     found = export_json(store, slide=slide, cells=cells)
     if file == "-":

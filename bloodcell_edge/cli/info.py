@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import echo_json, json_option, percent, say_choice, table
+from .terminal.options import echo_json, json_option, percent, say_choice, table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..spec import ModelSpec
+    from ..model.spec import ModelSpec
 
 
 @click.command()
@@ -26,10 +26,10 @@ def info(model: str | None, as_json: bool) -> None:
       bce info
       bce info bloodcell-int8.tflite --json
     """
-    from ..card import sections
-    from ..modelfile import read_model_file
-    from ..runs import choose_model
-    from ..spec import load_spec
+    from ..model.card import sections
+    from ..model.choose import choose_model
+    from ..model.file import read_model_file
+    from ..model.spec import load_spec
 
     path = say_choice(choose_model(model))
     is_keras = path.suffix == ".keras"

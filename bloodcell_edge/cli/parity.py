@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import PATH, Terminal, echo_json, json_option, say_choice, table
+from .terminal.options import PATH, Terminal, echo_json, json_option, say_choice, table
 
 if TYPE_CHECKING:
-    from ..records import ParityReport
+    from convert.reports import ParityReport
 
 
 MOST_FLIPPED = 5
@@ -46,7 +46,7 @@ def parity(
       bce parity runs/latest bloodcell-int8.tflite --data DATA
     """
     from ..errors import GateFailure
-    from ..runs import choose_model
+    from ..model.choose import choose_model
 
     path = say_choice(choose_model(reference, prefer="model.keras"))  # before TensorFlow takes its seconds
 

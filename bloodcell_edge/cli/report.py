@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import PATH, force_option
+from .terminal.options import PATH, force_option
 
 if TYPE_CHECKING:
-    from ..store import Reader
+    from ..slide.reader import Reader
 
 
 @click.command()
@@ -54,7 +54,7 @@ def report(
 
 
 def _of_run(run: Path | None) -> tuple[str, Path]:
-    from ..report import run_report
+    from ..reports.training import run_report
     from ..runs import LATEST, RunFolder
 
     folder = RunFolder(run or LATEST)
@@ -62,9 +62,9 @@ def _of_run(run: Path | None) -> tuple[str, Path]:
 
 
 def _of_slide(path: Path | None, slide: str | None, cells: int | None) -> tuple[str, Path]:
-    from ..differential import CELLS
-    from ..slidereport import report_file, slide_report
-    from ..store import DEFAULT_STORE, Reader
+    from ..reports.slide import report_file, slide_report
+    from ..slide.differential import CELLS
+    from ..slide.reader import DEFAULT_STORE, Reader
 
     with Reader.open(path or DEFAULT_STORE) as store:
         name = _choose_slide(store) if slide is None else slide
@@ -73,7 +73,7 @@ def _of_slide(path: Path | None, slide: str | None, cells: int | None) -> tuple[
 
 def _choose_slide(store: Reader) -> str:
     """The only slide, else the one that the last field went to; says which on stderr."""
-    from ..slidereport import latest_slide
+    from ..reports.slide import latest_slide
 
     name, number = latest_slide(store)
     why = "the only one" if number == 1 else f"the latest of {number}; --slide NAME means another"

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import PATH, say_choice
-from .run_options import check_scale, choose_trigger, default_slide, parse_limits
-from .run_screen import Screen, differential_text, open_screen, say_notice
-from .signals import asked_to_finish
+from .terminal.options import PATH, say_choice
+from .terminal.run_options import check_scale, choose_trigger, default_slide, parse_limits
+from .terminal.screen import Screen, differential_text, open_screen, say_notice
+from .terminal.signals import asked_to_finish
 
 if TYPE_CHECKING:
-    from ..pipeline import Outcome
+    from ..slide.run import Outcome
 
 
 @click.command()
@@ -76,11 +76,11 @@ def run(
       bce run --source camera:0 --slide A12 --cells 400
     """
     from ..capture import open_source
-    from ..classifier import Classifier
-    from ..pipeline import Settings
-    from ..pipeline import run as run_pipeline
-    from ..runs import choose_model
-    from ..store import Store
+    from ..model.choose import choose_model
+    from ..model.classifier import Classifier
+    from ..slide.run import Settings
+    from ..slide.run import run as run_pipeline
+    from ..slide.store import Store
 
     trigger = choose_trigger(source, every, on_change=on_change, on_key=on_key)
     settings = Settings(cells, overlap, um_per_px, parse_limits(limits), crops=crop_mb > 0)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import (
+from .terminal.options import (
     PATH,
     Terminal,
     echo_json,
@@ -21,7 +21,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..training.search import Found, Row
+    from ..training.search.found import Found, Row
 
 
 @click.command()
@@ -74,11 +74,12 @@ def search(
     """
     from convert.cost import int8_cost
 
-    from ..data import LABELS, load_all
+    from ..dataset.layouts import load_all
+    from ..dataset.pictures import LABELS
     from ..training.recipes import choose_recipe
-    from ..training.search import new_folder
-    from ..training.search import search as run_search
-    from ..training.searchspace import space_with_weights
+    from ..training.search.search import new_folder
+    from ..training.search.search import search as run_search
+    from ..training.search.space import space_with_weights
 
     recipe = choose_recipe(options.pop("recipe"), **options)
     dataset = load_all(paths, labels=labels or LABELS, group_by=group_by, subset="train")

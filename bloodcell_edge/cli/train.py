@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import PATH, Terminal, echo_json, force_option, group_by_option, json_option, labels_option, percent
+from .terminal.options import (
+    PATH,
+    Terminal,
+    echo_json,
+    force_option,
+    group_by_option,
+    json_option,
+    labels_option,
+    percent,
+)
 
 if TYPE_CHECKING:
     from ..training.recipes import Recipe
@@ -62,7 +71,8 @@ def train(
       bce train DATA
       bce train DATA --recipe original --weights mobilenet_v2_notop.weights.h5
     """
-    from ..data import LABELS, load_all
+    from ..dataset.layouts import load_all
+    from ..dataset.pictures import LABELS
     from ..runs import point_latest
     from ..training.fit import train as run_training
     from ..training.recipes import choose_recipe
@@ -94,7 +104,7 @@ def train(
 
 def _recipe_of(path: Path) -> Recipe:
     """The recipe of a file; what else would change it is refused, not passed over."""
-    from ..training.recipefile import load_recipe
+    from ..training.recipes import load_recipe
 
     context = click.get_current_context()
     given = click.core.ParameterSource.COMMANDLINE

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from ..image import decode, encode_jpeg
+from ..imaging.image import decode, encode_jpeg
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ..image import Image
+    from ..imaging.image import Image
     from .recipes import Augmentation
 
 _STAINS = np.array([[0.644211, 0.716556, 0.266844], [0.092789, 0.954111, 0.283111], [0.635, 0.001, 0.772]])

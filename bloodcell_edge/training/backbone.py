@@ -20,7 +20,7 @@ import numpy as np
 
 from ..errors import DataError, DownloadError, MissingFile
 from ..files import beside
-from ..runs import SHIPPED
+from ..model.choose import SHIPPED
 from .frameworks import keras
 from .recipes import Recipe
 

@@ -8,20 +8,28 @@ ridge-penalized logistic regression with an offset, which has one optimum.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..dataset.audit import with_photographs
+from ..dataset.pictures import Picture, count_by_label
+from ..dataset.split import HELD_BACK, TRAIN, Member, members, save_split
 from .augment import augment_batch
 from .frameworks import keras
+from .prepared import Prepared, counts_in_words, prepare_pictures
+from .stages import BACKGROUND_THRESHOLD, TrainingRun, bare_model
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .dataset import Prepared
+    from .prepared import Prepared
     from .recipes import Recipe
 
     Floats = NDArray[np.float64]
+    from numpy.typing import NDArray
 
 RIDGE = 1e-3
 """Penalty of the squared weights, against the mean of the features' variances: a few hundred pictures of other cells
@@ -122,3 +130,43 @@ def _log_sum_exp(logits: Floats) -> Floats:
     top = logits.max(axis=1)
     sums: Floats = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
     return sums
+
+
+@dataclass(frozen=True)
+class Others:
+    """Pictures of none of the classes, and the run whose network has learnt of those on the training side."""
+
+    state: TrainingRun
+    rows: tuple[Member, ...]
+    prepared: Prepared
+
+    def side(self, name: str) -> NDArray[np.int64]:
+        """Positions of the pictures on one side of the split."""
+        return np.flatnonzero([row.split == name for row in self.rows])
+
+    def figures(self) -> dict[str, int]:
+        """How many of those held back are rejected: their top score is below a half, or there is no cell to name."""
+        rows = self.prepared.rows(self.side(HELD_BACK))
+        top = bare_model(self.state).scores(rows.pixels).max(axis=1, initial=0.0)
+        unidentified = rows.found & ((top < BACKGROUND_THRESHOLD) | rows.marked)
+        no_cell = int((~rows.found).sum())
+        asked = {"unidentified": int(unidentified.sum()), "no_cell": no_cell}
+        return {"n": len(top), "rejected": sum(asked.values()), **asked}
+
+
+def learn_background(state: TrainingRun, unknown: Sequence[Picture]) -> Others | None:
+    """Fit an output for none of the classes; None where there are no pictures of others."""
+    recipe, report = state.recipe, state.report
+    if not unknown:
+        report.say("no pictures of other classes: nothing is learnt of what is none of these")
+        return None
+    with report.bar("read others") as progress:
+        prepared = prepare_pictures(unknown, recipe.shown_as, margin=recipe.margin, progress=progress)
+    pictures = with_photographs(prepared.pictures, report)
+    others = Others(state, tuple(members(pictures, recipe.split)), replace(prepared, pictures=tuple(pictures)))
+    save_split(state.folder.unknown, others.rows)
+    trained = others.side(TRAIN)
+    report.say(f"none of these: learning from {counts_in_words(count_by_label([pictures[row] for row in trained]))}")
+    known = state.prepared.rows(state.side(TRAIN))
+    model = with_background(state.model, known, prepared.rows(trained[prepared.found[trained]]), recipe)
+    return replace(others, state=replace(state, model=model))

@@ -18,16 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data import Dataset, Picture, read_with
-from ..errors import DataError, MissingFile, OutputExists
-from ..evaluation import count_by_label, figures
-from ..files import sha256_file, write_json, write_text
-from ..image import IMAGE_VERSION
-from ..metrics import Evaluation
-from ..reporting import Reporter
-from ..runs import RUNS, RunFolder
-from ..spec import ModelSpec, load_spec, save_spec
-from .dataset import (
+from ..dataset.evaluation import figures
+from ..dataset.pictures import Dataset, Picture, count_by_label
+from ..dataset.reading import read_with
+from ..dataset.split import (
     HELD_BACK,
     TRAIN,
     VALIDATION,
@@ -38,18 +32,24 @@ from .dataset import (
     save_split,
     take_out,
 )
+from ..errors import DataError, MissingFile, OutputExists
+from ..files import sha256_file, write_json, write_text
+from ..imaging.image import IMAGE_VERSION
+from ..model.spec import ModelSpec, load_spec, save_spec
+from ..progress import Reporter
+from ..runs import RUNS, RunFolder
+from ..statistics.metrics import Evaluation
 from .distill import HINTON, Distillation, Teacher
 from .fit import train
 from .kerasmodel import KerasModel, open_keras
-from .recipefile import load_recipe
-from .recipes import Recipe
+from .recipes import Recipe, load_recipe
 from .runfolder import is_unfinished, named_run, run_config
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ..image import Image
-    from ..views import Shown, View
+    from ..imaging.image import Image
+    from ..imaging.views import Shown, View
 
 _MEMBERS = "ensemble.json"  # which runs, by the hash of their models
 _TEACHER = "teacher.json"  # likewise, in the student's folder

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..files import beside, write_text
-from ..reporting import Reporter
+from ..progress import Reporter
 from .frameworks import keras
 
 if TYPE_CHECKING:

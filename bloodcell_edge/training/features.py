@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data import Progress
 from ..files import beside
-from ..image import IMAGE_VERSION
+from ..imaging.image import IMAGE_VERSION
+from ..progress import Progress
 from .augment import augment_batch
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .dataset import Prepared
+    from .prepared import Prepared
     from .recipes import Recipe
 
 CACHE_BYTES = 2 << 30

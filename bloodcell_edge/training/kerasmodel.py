@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import MissingFile, SpecError
-from ..image import IMAGE_VERSION
-from ..spec import ModelSpec, load_spec
-from ..views import CROP_UM
+from ..imaging.image import IMAGE_VERSION
+from ..imaging.views import CROP_UM
+from ..model.spec import ModelSpec, load_spec
 from .frameworks import keras
 
 if TYPE_CHECKING:

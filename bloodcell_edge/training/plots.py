@@ -7,56 +7,25 @@ Universal Design"), which people with any colour vision tell apart; lines differ
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib import style
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
-from matplotlib.transforms import IdentityTransform, blended_transform_factory
 
 from ..errors import BceError
-from ..files import beside
-from ..image import read_image
+from ..imaging.image import read_image
+from .sheet import BLUE, INK, ORANGE, PURPLE, RULE, SOFT, fitting, head, legend, name_height, place, sheet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
-    from ..data import Picture
-    from ..metrics import CalibrationBin, Evaluation
+    from ..dataset.pictures import Picture
+    from ..statistics.metrics import CalibrationBin, Evaluation
 
-BLUE, ORANGE, PURPLE = "#0072b2", "#d55e00", "#aa4499"
-_INK, _SOFT, _RULE = "#1a1a1a", "#5a5a5a", "#d9d9d9"
-_DPI = 72  # a point is a pixel: sizes below are pixels
-_STYLE = {
-    "axes.axisbelow": True,
-    "axes.edgecolor": _SOFT,
-    "axes.grid": True,
-    "axes.labelcolor": _INK,
-    "axes.labelpad": 8,
-    "axes.labelsize": 14,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same everywhere
-    "font.size": 13,
-    "grid.color": _RULE,
-    "legend.fontsize": 13,
-    "legend.frameon": False,
-    "lines.linewidth": 2.2,
-    "lines.markersize": 6,
-    "text.color": _INK,
-    "text.parse_math": False,  # a dollar in a file name is a dollar
-    "xtick.color": _SOFT,
-    "xtick.labelcolor": _INK,
-    "ytick.color": _SOFT,
-    "ytick.labelcolor": _INK,
-}
 _LEAKY = "leaky"
 _FEW = 10  # below so many pictures a bar of the reliability diagram is drawn as uncertain
 _TILE, _TILES_A_ROW = 230, 4  # of the sheet of mistakes
@@ -89,53 +58,6 @@ def save_plots(
     plot_mistakes(pictures, scores, evaluation.labels, folder / "mistakes.png")
 
 
-@contextmanager
-def _sheet(path: str | Path, width: int, height: int) -> Iterator[Figure]:
-    """A white figure of so many pixels in the house's style, written whole to `path` when the block ends well."""
-    with style.context(_STYLE, after_reset=True), beside(path) as temporary:
-        figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
-        yield figure
-        with warnings.catch_warnings():  # a file name in letters that the font lacks shows boxes, and that is all
-            warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
-            figure.savefig(temporary, metadata={"Software": None})
-
-
-def _place(figure: Figure, left: float, top: float, right: float, bottom: float, **options: Any) -> Axes:
-    """Axes between edges in pixels, counted from the upper left corner."""
-    width, height = figure.get_size_inches() * _DPI
-    box = (left / width, 1.0 - bottom / height, (right - left) / width, (bottom - top) / height)
-    return figure.add_axes(box, **options)
-
-
-def _head(figure: Figure, title: str, *lines: str) -> None:
-    """The title, and lines below it, in the upper left corner."""
-    top, pixels = float(figure.get_size_inches()[1]) * _DPI, IdentityTransform()
-    figure.text(15, top - 16, title, transform=pixels, size=19, weight="bold", va="top")
-    for number, line in enumerate(lines):
-        figure.text(16, top - 48 - 20 * number, line, transform=pixels, color=_SOFT, va="top")
-
-
-def _name_height(axes: Axes, text: str) -> None:
-    """Name the upright axis, at the left edge of the sheet, so that names of axes one above the other align."""
-    axes.set_ylabel(text)
-    axes.yaxis.set_label_coords(24, 0.5, transform=blended_transform_factory(IdentityTransform(), axes.transAxes))
-
-
-def _legend(figure: Figure, axes: Axes, top: float) -> None:
-    """What the lines and bars of `axes` are, each once, in a row that begins `top` pixels below the upper edge."""
-    found = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-    anchor = (10.0, float(figure.get_size_inches()[1]) * _DPI - top)
-    figure.legend(
-        found.values(), found.keys(), loc="upper left", bbox_to_anchor=anchor, bbox_transform=IdentityTransform(),
-        ncols=max(len(found), 1), borderaxespad=0.0, borderpad=0.0, columnspacing=1.6,
-    )  # fmt: skip
-
-
-def _fitting(size: float, width: float, *texts: str) -> float:
-    """The largest size in pixels, up to `size`, at which texts fit a width: a bold capital is 0.66 of its size wide."""
-    return min(size, width / (0.66 * max((len(text) for text in texts), default=1)))
-
-
 def _percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.1f} %"
 
@@ -158,15 +80,15 @@ def plot_curves(history: Sequence[Mapping[str, Any]], path: str | Path) -> None:
             A stage called leaky is drawn apart from the others, in a colour of its own.
         path: of the PNG.
     """
-    with _sheet(path, 960, 720) as figure:
+    with sheet(path, 960, 720) as figure:
         stages = _stages(history)
         apart = any(_is_leaky(name) for name, _, _ in stages)
         note = "The leaky stage is a training of its own and says nothing of new photographs." if apart else ""
-        _head(figure, "How the training went", f"Stage after stage, epochs counted on. {note}")
-        upper = _place(figure, 84, 150, 936, 396)
-        lower = _place(figure, 84, 416, 936, 662, sharex=upper)
-        _name_height(upper, "loss (lower is better)")
-        _name_height(lower, "accuracy")
+        head(figure, "How the training went", f"Stage after stage, epochs counted on. {note}")
+        upper = place(figure, 84, 150, 936, 396)
+        lower = place(figure, 84, 416, 936, 662, sharex=upper)
+        name_height(upper, "loss (lower is better)")
+        name_height(lower, "accuracy")
         lower.set_xlabel("epoch")
         upper.tick_params(labelbottom=False)
         for axes, key in ((upper, "loss"), (lower, "accuracy")):
@@ -174,7 +96,7 @@ def plot_curves(history: Sequence[Mapping[str, Any]], path: str | Path) -> None:
                 _draw_stage(axes, key, name, epochs, rows, shaded=number % 2 == 1)
         _name_stages(upper, stages)
         _limit_curves(upper, lower, len(history))
-        _legend(figure, upper, 80)
+        legend(figure, upper, 80)
 
 
 def _stages(history: Sequence[Mapping[str, Any]]) -> list[tuple[str, NDArray[np.int64], list[Mapping[str, Any]]]]:
@@ -220,7 +142,7 @@ def _name_stages(axes: Axes, stages: Sequence[tuple[str, NDArray[np.int64], Any]
             textcoords="offset points",
             ha="center",
             weight="bold",
-            color=PURPLE if _is_leaky(name) else _INK,
+            color=PURPLE if _is_leaky(name) else INK,
             annotation_clip=False,
         )
 
@@ -252,15 +174,15 @@ def plot_confusion(evaluation: Evaluation, path: str | Path) -> None:
     rows, side = len(counts), 128
     left, top = 196, 94
     width, height = max(left + side * len(columns) + 36, 760), top + 96 * rows + 82
-    with _sheet(path, width, height) as figure:
-        _head(figure, "What the model said of each class", _measured(evaluation))
-        axes = _place(figure, left, top, left + side * len(columns), top + 96 * rows)
+    with sheet(path, width, height) as figure:
+        head(figure, "What the model said of each class", _measured(evaluation))
+        axes = place(figure, left, top, left + side * len(columns), top + 96 * rows)
         n = counts.sum(axis=1)
         shares = counts / np.maximum(n, 1)[:, None]
         axes.imshow(_tints(shares), aspect="auto")
         for (row, column), count in np.ndenumerate(counts):
             _write_count(axes, row, column, int(count), float(shares[row, column]) if n[row] else None)
-        size = _fitting(13.0, side - 8.0, *evaluation.labels)
+        size = fitting(13.0, side - 8.0, *evaluation.labels)
         named = [f"{label}\nn = {m}" for label, m in zip(evaluation.labels, n, strict=True)]
         axes.set_xticks(range(len(columns)), columns, size=size)
         axes.set_yticks(range(rows), named, size=size)
@@ -283,7 +205,7 @@ def _rgb(colour: str) -> NDArray[np.float64]:
 
 
 def _write_count(axes: Axes, row: int, column: int, count: int, share: float | None) -> None:
-    colour = "white" if (share or 0.0) > 0.55 else _INK if count else "#9a9a9a"
+    colour = "white" if (share or 0.0) > 0.55 else INK if count else "#9a9a9a"
     axes.text(column, row - 0.12, str(count), ha="center", va="center", size=19, weight="bold", color=colour)
     axes.text(column, row + 0.22, _percent(share), ha="center", va="center", color=colour)
 
@@ -293,9 +215,9 @@ def _rule_cells(axes: Axes, rows: int, columns: int) -> None:
     axes.grid(False)
     axes.set_xticks(np.arange(columns + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(rows + 1) - 0.5, minor=True)
-    axes.grid(True, which="minor", color=_RULE, linewidth=1)
+    axes.grid(True, which="minor", color=RULE, linewidth=1)
     axes.tick_params(which="minor", length=0)
-    axes.spines[:].set(visible=True, color=_RULE)
+    axes.spines[:].set(visible=True, color=RULE)
 
 
 def plot_reliability(evaluation: Evaluation, path: str | Path) -> None:
@@ -307,24 +229,24 @@ def plot_reliability(evaluation: Evaluation, path: str | Path) -> None:
     """
     found = evaluation.calibration
     told = f"Expected calibration error {_percent(found.ece)} in {len(found.bins)} bins"
-    with _sheet(path, 760, 720) as figure:
-        _head(figure, "Can the score be believed?", f"{told}.", f"{_measured(evaluation)}.")
-        upper = _place(figure, 84, 136, 728, 520)
-        lower = _place(figure, 84, 548, 728, 660, sharex=upper)
+    with sheet(path, 760, 720) as figure:
+        head(figure, "Can the score be believed?", f"{told}.", f"{_measured(evaluation)}.")
+        upper = place(figure, 84, 136, 728, 520)
+        lower = place(figure, 84, 548, 728, 660, sharex=upper)
         _draw_bins(upper, found.bins)
-        _name_height(upper, "share that is right")
+        name_height(upper, "share that is right")
         upper.set_xlim(0.0, 1.0)
         upper.set_ylim(0.0, 1.0)
         upper.tick_params(labelbottom=False)
         for axis in (upper.yaxis, lower.xaxis):
             axis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
-        _legend(figure, upper, 100)
+        legend(figure, upper, 100)
         _draw_bin_counts(lower, found.bins)
 
 
 def _draw_bins(axes: Axes, bins: Sequence[CalibrationBin]) -> None:
     width = 1.0 / len(bins)
-    axes.plot((0, 1), (0, 1), color=_SOFT, linestyle="--", linewidth=1.4, label="as it should be", zorder=3)
+    axes.plot((0, 1), (0, 1), color=SOFT, linestyle="--", linewidth=1.4, label="as it should be", zorder=3)
     many = [one for one in bins if one.n >= _FEW]
     few = [one for one in bins if 0 < one.n < _FEW]
     for group, label, fill, hatch in (
@@ -349,7 +271,7 @@ def _draw_bin_counts(axes: Axes, bins: Sequence[CalibrationBin]) -> None:
     axes.set_ylim(0, 1.25 * max([one.n for one in bins] + [1]))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=3, integer=True))
     axes.grid(False, axis="x")
-    _name_height(axes, "pictures")
+    name_height(axes, "pictures")
     axes.set_xlabel("score of the class that was named")
 
 
@@ -383,21 +305,21 @@ def plot_mistakes(
     wrong = [i for i, picture in enumerate(pictures) if labels[said[i]] != picture.label]
     worst = sorted(wrong, key=lambda i: -top[i])[:most]
     rows = math.ceil(len(worst) / _TILES_A_ROW)
-    with _sheet(path, _TILE * _TILES_A_ROW + 24, 92 + _TILE * rows) as figure:
+    with sheet(path, _TILE * _TILES_A_ROW + 24, 92 + _TILE * rows) as figure:
         if not wrong:
-            _head(figure, "No mistakes", f"All {len(pictures)} pictures were named rightly.")
+            head(figure, "No mistakes", f"All {len(pictures)} pictures were named rightly.")
             return
         shown = "" if len(worst) == len(wrong) else f"{len(worst)} of "
         counted = f"{shown}{len(wrong)} mistakes among {len(pictures)} pictures, the surest first"
-        _head(figure, "The worst mistakes", f"{counted}. True class → what the model said (its score).")
+        head(figure, "The worst mistakes", f"{counted}. True class → what the model said (its score).")
         captions = [f"{pictures[i].label} → {labels[said[i]]} ({top[i]:.2f})" for i in worst]
-        size = _fitting(12.0, _TILE - 8.0, *captions)
-        for place, (i, caption) in enumerate(zip(worst, captions, strict=True)):
-            left, top_edge = 12 + _TILE * (place % _TILES_A_ROW), 84 + _TILE * (place // _TILES_A_ROW)
-            axes = _place(figure, left + 4, top_edge, left + _TILE - 4, top_edge + 174)
+        size = fitting(12.0, _TILE - 8.0, *captions)
+        for number, (i, caption) in enumerate(zip(worst, captions, strict=True)):
+            left, top_edge = 12 + _TILE * (number % _TILES_A_ROW), 84 + _TILE * (number // _TILES_A_ROW)
+            axes = place(figure, left + 4, top_edge, left + _TILE - 4, top_edge + 174)
             _draw_picture(axes, pictures[i].path)
             _write_below(axes, 5, caption, size=size, weight="bold")
-            _write_below(axes, 23, _short(pictures[i].file), size=11, color=_SOFT)
+            _write_below(axes, 23, _short(pictures[i].file), size=11, color=SOFT)
 
 
 def _draw_picture(axes: Axes, path: Path) -> None:
@@ -406,7 +328,7 @@ def _draw_picture(axes: Axes, path: Path) -> None:
     try:
         axes.imshow(read_image(path))
     except BceError:
-        axes.text(0.5, 0.5, "cannot be read any more", ha="center", va="center", color=_SOFT)
+        axes.text(0.5, 0.5, "cannot be read any more", ha="center", va="center", color=SOFT)
 
 
 def _write_below(axes: Axes, pixels: int, text: str, **options: Any) -> None:

@@ -16,11 +16,15 @@ drawn      for `bce demo` without data: a quarter of the size, from nothing, on 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+import json
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
-from ..errors import DataError
-from ..views import CROP_UM, View
+from ..dataset.split import SplitRule
+from ..errors import DataError, MissingFile
+from ..files import write_json
+from ..imaging.views import CROP_UM, View
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,11 @@ class Recipe:
         return self.seed if self.split_seed is None else self.split_seed
 
     @property
+    def split(self) -> SplitRule:
+        """How its pictures are split."""
+        return SplitRule(self.held_back, self.validation, self.seed_of_split, self.leaky_too)
+
+    @property
     def shown_as(self) -> View:
         """How pictures are shown to the model."""
         size = (self.size, self.size)
@@ -243,3 +252,38 @@ def _from_nothing(recipe: Recipe, *, blocks: int) -> Recipe:
         patience=None,
         validation=0.0,
     )
+
+
+def save_recipe(path: Path, recipe: Recipe) -> None:
+    """Write a recipe down."""
+    write_json(path, recipe.as_json())
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read what `save_recipe` wrote, or the recipe.json of a run; what is missing is as in `Recipe`.
+
+    Raises:
+        MissingFile: no such file.
+        DataError: not JSON, or not of a recipe.
+    """
+    if not path.is_file():
+        message = f"{path}: no such file; expected a recipe as bce search writes it"
+        raise MissingFile(message)
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        message = f"{path}: not a JSON file ({error}); expected a recipe as bce search writes it"
+        raise DataError(message) from error
+    if isinstance(values, dict) and isinstance(values.get("recipe"), dict):  # beside what else a run is known by
+        values = values["recipe"]
+    known = {field.name for field in fields(Recipe)}
+    if not isinstance(values, dict) or "name" not in values or not set(values) <= known:
+        strange = ", ".join(sorted(set(values) - known)) if isinstance(values, dict) else type(values).__name__
+        message = f"{path}: expected a recipe with a name and the fields {', '.join(sorted(known))}; found {strange}"
+        raise DataError(message)
+    try:
+        how = values.get("augmentation")
+        return Recipe(**{**values, **({"augmentation": Augmentation(**how)} if isinstance(how, dict) else {})})
+    except TypeError as error:
+        message = f"{path}: not a recipe ({error}); expected one as bce search writes it"
+        raise DataError(message) from error

@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from ..data import Dataset
+from ..dataset.pictures import Dataset
 from ..errors import DataError
 from ..runs import LATEST, RUNS, RunFolder
 

@@ -16,15 +16,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bloodcell_edge
-from bloodcell_edge.answers import picture_files
-from bloodcell_edge.data import load_data, read_each
+from bloodcell_edge.dataset.layouts import load_data
+from bloodcell_edge.dataset.reading import read_each
 from bloodcell_edge.errors import MissingFile, PictureError, RuntimeMissing, SpecError
-from bloodcell_edge.image import decode, prepare, read_image
-from bloodcell_edge.interpreter import RUNTIME_VARIABLE, load_interpreter
-from bloodcell_edge.modelfile import pack, read_model_file
-from bloodcell_edge.seen import collect, perceptual_hash
-from bloodcell_edge.smear import LABELS, draw_field, draw_folder
-from bloodcell_edge.spec import ModelSpec
+from bloodcell_edge.imaging.drawn import LABELS, draw_field, draw_folder
+from bloodcell_edge.imaging.folder import picture_files
+from bloodcell_edge.imaging.hashes import perceptual_hash
+from bloodcell_edge.imaging.image import decode, prepare, read_image
+from bloodcell_edge.model.file import pack, read_model_file
+from bloodcell_edge.model.interpreter import RUNTIME_VARIABLE, load_interpreter
+from bloodcell_edge.model.seen import collect
+from bloodcell_edge.model.spec import ModelSpec
 
 DEVICE_MODULES = [module.name for module in iter_modules(bloodcell_edge.__path__) if module.name != "training"]
 FIELD = draw_field(1, size=(241, 321)).image

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from convert.metadata import add_metadata
+from bloodcell_edge.model.metadata import add_metadata
 
 LABELS = ("EOSINOPHIL", "LYMPHOCYTE", "MONOCYTE", "NEUTROPHIL")
 SIZE = 96  # pixels
@@ -194,7 +194,7 @@ def _with_labels(flatbuffer: bytes) -> bytes:
 
 
 def _litert_scores(file: Path, pictures: NDArray[np.uint8]) -> Scores:
-    from bloodcell_edge.interpreter import load_interpreter
+    from bloodcell_edge.model.interpreter import load_interpreter
 
     interpreter = load_interpreter(file)
     return np.stack([interpreter.scores(picture) for picture in pictures])

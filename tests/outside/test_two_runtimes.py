@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from workstation.conftest import cell_run, drawn_cells  # noqa: F401 - fixtures
 
-from bloodcell_edge.image import decode
-from bloodcell_edge.smear import LABELS, draw_folder
-from bloodcell_edge.store import Reader
+from bloodcell_edge.imaging.drawn import LABELS, draw_folder
+from bloodcell_edge.imaging.image import decode
+from bloodcell_edge.slide.reader import Reader
 
 pytestmark = pytest.mark.outside
 
@@ -67,7 +67,7 @@ def slide(tmp_path_factory) -> Path:
 def test_each_device_has_the_runtime_it_is_meant_to_have(devices, cell_run):  # noqa: F811
     """tflite-runtime 2.14.0 runs under numpy 1, LiteRT under numpy 2, and neither has tensorflow."""
     program = (
-        "import json, sys, importlib.util, numpy; from bloodcell_edge.interpreter import load_interpreter; "
+        "import json, sys, importlib.util, numpy; from bloodcell_edge.model.interpreter import load_interpreter; "
         "print(json.dumps([load_interpreter(sys.argv[1]).runtime, numpy.__version__, "
         "[name for name in ('tensorflow', 'keras', 'matplotlib') if importlib.util.find_spec(name)]]))"
     )
@@ -155,8 +155,8 @@ def same_place(old, new):
 WITHOUT_XNNPACK = """
 import importlib, json, sys
 import numpy as np
-from bloodcell_edge.modelfile import read_model_file
-from bloodcell_edge.smear import LABELS, draw_field
+from bloodcell_edge.model.file import read_model_file
+from bloodcell_edge.imaging.drawn import LABELS, draw_field
 native = importlib.import_module(sys.argv[2])
 kernels = native.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
 view = read_model_file(sys.argv[1]).spec.shown_as

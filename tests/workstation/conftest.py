@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bloodcell_edge.data import load_data
-from bloodcell_edge.reporting import SILENT
+from bloodcell_edge.dataset.layouts import load_data
+from bloodcell_edge.imaging.drawn import draw_folder
+from bloodcell_edge.progress import SILENT
 from bloodcell_edge.runs import RunFolder, point_latest
-from bloodcell_edge.smear import draw_folder
 
 PER_CLASS = 160
 SIZE = 64
@@ -33,7 +33,7 @@ def workspace(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from bloodcell_edge.training.fit import train
     from bloodcell_edge.training.kerasmodel import open_keras
     from bloodcell_edge.training.recipes import choose_recipe
-    from convert.export import convert_files
+    from convert.files import convert_files
     from convert.representative import representative_pictures
     from convert.targets import Target
 
@@ -68,7 +68,7 @@ def cell_run(drawn_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Run
     from bloodcell_edge.training.fit import train
     from bloodcell_edge.training.kerasmodel import open_keras
     from bloodcell_edge.training.recipes import choose_recipe
-    from convert.export import convert_files
+    from convert.files import convert_files
     from convert.representative import representative_pictures
     from convert.targets import Target
 
@@ -108,13 +108,13 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
     Converted in a second, sure of itself, and with 50 held-back pictures a class: enough for every gate.
     """
-    from bloodcell_edge.data import Picture
+    from bloodcell_edge.dataset.pictures import Picture
+    from bloodcell_edge.dataset.split import HELD_BACK, TRAIN, Member, save_split
     from bloodcell_edge.files import sha256_file
-    from bloodcell_edge.image import IMAGE_VERSION
-    from bloodcell_edge.spec import ModelSpec, save_spec
-    from bloodcell_edge.training.dataset import HELD_BACK, TRAIN, Member, save_split
+    from bloodcell_edge.imaging.image import IMAGE_VERSION
+    from bloodcell_edge.model.spec import ModelSpec, save_spec
     from bloodcell_edge.training.kerasmodel import open_keras
-    from convert.export import convert_files
+    from convert.files import convert_files
     from convert.targets import Target
 
     folder = tmp_path_factory.mktemp("colours")

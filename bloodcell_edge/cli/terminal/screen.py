@@ -1,0 +1,214 @@
+"""What ``bce run`` shows: on a terminal one live line, elsewhere a JSON line a field; and the count at the end."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+import click
+
+from ...text import printable, utc
+from .options import percent, table
+
+if TYPE_CHECKING:
+    from ...records import Notice
+    from ...slide.differential import Differential, Share
+    from ...slide.run import Progress
+
+
+class Screen(Protocol):
+    """Shows how a run goes. Fields may be shown from another thread than the rest."""
+
+    def field(self, progress: Progress) -> None:
+        """A field that is safe in the store."""
+
+    def say(self, text: str) -> None:
+        """One line for a person."""
+
+    def close(self) -> None:
+        """No more fields will come. Twice is fine."""
+
+    def result(self, text: str) -> None:
+        """The count."""
+
+
+def open_screen(*, as_json: bool, cells: int) -> Screen:
+    """The one that fits where standard output goes."""
+    return JsonScreen() if as_json or not sys.stdout.isatty() else LiveScreen(cells)
+
+
+def say_notice(screen: Screen, notice: Notice) -> None:
+    """One line; pictures taken in before are only counted, at the end."""
+    if notice.kind != "again":
+        screen.say(f"{notice.kind}: {notice.text}")
+
+
+class JsonScreen:
+    """A JSON line a field on stdout, everything else on stderr."""
+
+    def field(self, progress: Progress) -> None:
+        """A line, at once."""
+        click.echo(json.dumps(field_json(progress), allow_nan=False))
+
+    def say(self, text: str) -> None:
+        """On stderr."""
+        click.echo(text, err=True)
+
+    def close(self) -> None:
+        """Nothing to take away."""
+
+    def result(self, text: str) -> None:
+        """On stderr."""
+        click.echo(text, err=True)
+
+
+def field_json(progress: Progress) -> dict[str, Any]:
+    """The keys of a line."""
+    field = progress.field
+    cells = [
+        {
+            "label": cell.label,
+            "score": round(cell.score, 6),
+            "scores": {label: round(score, 6) for label, score in cell.scores.items()},
+            "box": None if cell.box is None else list(cell.box),
+            "mark": cell.mark,
+            "counted": cell.counted,
+        }
+        for cell in field.cells
+    ]
+    return {
+        "field": progress.field_id,
+        "path": field.path,
+        "taken_at": utc(field.taken_at),
+        "status": field.status,
+        "reason": field.reason,
+        "cells": cells,
+        "counts": dict(progress.counts),
+        "dropped": progress.dropped,
+    }
+
+
+class LiveScreen:
+    """One line of counts and rates that is drawn again; what is said, and each refused field, stands above it."""
+
+    def __init__(self, cells: int) -> None:
+        """Count up to so many cells."""
+        self._cells, self._line = cells, _rich_line() or _PlainLine()
+        self._lock = threading.Lock()
+        self._fields = self._refused = 0
+        self._start = time.monotonic()
+
+    def field(self, progress: Progress) -> None:
+        """Draw the line; a refusal stays."""
+        from ...records import UNIDENTIFIED
+
+        with self._lock:
+            refused = progress.field.status == "refused"
+            self._fields, self._refused = self._fields + 1, self._refused + refused
+            if refused:
+                self._line.above(printable(f"refused: {progress.field.path}: {progress.field.reason}"))
+            rate = self._fields / max(time.monotonic() - self._start, 1e-3)
+            identified = sum(progress.counts.values()) - progress.counts[UNIDENTIFIED]
+            classes = ", ".join(f"{label} {n}" for label, n in progress.counts.items())
+            self._line.draw(
+                f"{identified} of {self._cells} cells · {self._fields} fields, {self._refused} refused, "
+                f"{rate:.1f} a second · {progress.dropped} frames dropped · {classes}"
+            )
+
+    def say(self, text: str) -> None:
+        """Above the line."""
+        with self._lock:
+            self._line.above(printable(text))
+
+    def close(self) -> None:
+        """Leave the line as it was last."""
+        self._line.close()
+
+    def result(self, text: str) -> None:
+        """Below all."""
+        click.echo(text)
+
+
+class _PlainLine:
+    """The last line of a terminal, by carriage returns alone."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def draw(self, text: str) -> None:
+        width = max(shutil.get_terminal_size().columns - 1, 1)
+        blank = " " * (min(len(self._last), width) - len(text[:width]))
+        self._last = text[:width]
+        click.echo(f"\r{self._last}{blank}", nl=False)
+
+    def above(self, text: str) -> None:
+        last = self._last
+        click.echo(f"\r{' ' * len(last)}\r{text}")
+        self._last = ""
+        self.draw(last)
+
+    def close(self) -> None:
+        if self._last:
+            click.echo()
+        self._last = ""
+
+
+class _RichLine:
+    """The same by rich, which knows terminals better."""
+
+    def __init__(self, live: Any, text: Any) -> None:
+        self._live, self._text = live, text
+        live.start()
+
+    def draw(self, text: str) -> None:
+        self._live.update(self._text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
+
+    def above(self, text: str) -> None:
+        self._live.console.print(self._text(text), soft_wrap=True)
+
+    def close(self) -> None:
+        self._live.stop()
+
+
+def _rich_line() -> _RichLine | None:
+    """None where rich is not installed."""
+    try:
+        from rich.live import Live
+        from rich.text import Text
+    except ImportError:
+        return None
+    return _RichLine(Live(auto_refresh=False, redirect_stdout=False, redirect_stderr=False), Text)
+
+
+def differential_text(found: Differential) -> str:
+    """The count as a table, with what must be said beside it."""
+    corrected = found.correction.shares if found.correction else {}
+    head = ("class", found.unit, "share", "95 % interval", *(("corrected", "95 % interval") if corrected else ()))
+    rows = [
+        (
+            label,
+            str(found.counts[label]),
+            *_share(found.shares[label], stated=found.sufficient),
+            *(_share(corrected[label], stated=found.sufficient) if corrected else ()),
+        )
+        for label in found.labels
+    ]
+    unidentified = found.unidentified_share
+    share = f" ({percent(unidentified.percent / 100)} of all counted {found.unit})" if unidentified else ""
+    lines = [table(head, rows), f"unidentified: {found.unidentified}{share}"]
+    if not found.sufficient:
+        lines.append(f"{found.status}: no percentages")
+    if found.why_uncorrected and found.identified:
+        lines.append(f"not corrected for the model's mistakes: {found.why_uncorrected}")
+    return "\n".join([*lines, "Research use only, not for diagnosis."])
+
+
+def _share(share: Share | None, *, stated: bool) -> tuple[str, str]:
+    """Percent and interval; no percentage where there are too few cells."""
+    if share is None:
+        return "-", "-"
+    return f"{share.percent:.1f} %" if stated else "-", f"{share.low:.1f} to {share.high:.1f} %"

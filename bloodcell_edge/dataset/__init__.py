@@ -1,0 +1,1 @@
+"""Labelled pictures: found, grouped by photograph, split, and asked about; no TensorFlow."""

@@ -1,0 +1,1 @@
+"""Pixels in, pixels or numbers out; no model."""

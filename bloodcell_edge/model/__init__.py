@@ -1,0 +1,1 @@
+"""One self-describing .tflite, and what opens it."""

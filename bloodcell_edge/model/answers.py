@@ -1,0 +1,181 @@
+"""``bce classify``: answers to files and folders, a line each, to whoever wants them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Protocol
+
+from ..errors import MissingFile, PictureError
+from ..files import beside
+from ..imaging.folder import picture_files
+from ..imaging.image import read_image
+from ..records import Prediction
+from ..text import printable
+
+if TYPE_CHECKING:
+    from .classifier import Classifier
+
+
+class Sink(Protocol):
+    """Someone who takes answers; used as a context manager."""
+
+    def __enter__(self) -> Sink: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def answer(self, file: str, prediction: Prediction) -> None:
+        """One cell of a file."""
+
+    def no_cell(self, file: str) -> None:
+        """A picture in which no cell is found."""
+
+    def error(self, file: str, reason: str) -> None:
+        """A file that cannot be read."""
+
+
+Sinks = list[Sink]
+
+
+class JsonSink:
+    """JSON Lines."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        """Write to an open text stream."""
+        self._stream = stream
+
+    def __enter__(self) -> JsonSink:
+        return self
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def answer(self, file: str, prediction: Prediction) -> None:
+        """Keys as in ``bce classify --json``."""
+        self._line(
+            {
+                "file": file,
+                "label": prediction.label,
+                "score": round(prediction.score, 6),
+                "scores": {label: round(score, 6) for label, score in prediction.scores.items()},
+                "box": None if prediction.box is None else list(prediction.box),
+                "ms": round(prediction.latency_ms, 3),
+            }
+        )
+
+    def no_cell(self, file: str) -> None:
+        """The keys of an answer, without one."""
+        self._line({"file": file, "label": None, "score": None, "scores": None, "box": None, "ms": None})
+
+    def error(self, file: str, reason: str) -> None:
+        """Keys ``file`` and ``error``."""
+        self._line({"file": file, "error": reason})
+
+    def _line(self, value: dict[str, object]) -> None:
+        self._stream.write(json.dumps(value) + "\n")
+        self._stream.flush()  # whoever reads a pipe sees every answer at once
+
+
+class TableSink:
+    """Columns for people."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        """Write to an open text stream."""
+        self._stream = stream
+
+    def __enter__(self) -> TableSink:
+        self._stream.write(f"{'label':<13} {'score':>6} {'ms':>7}  file\n")
+        return self
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def answer(self, file: str, prediction: Prediction) -> None:
+        """Label, score, milliseconds, file."""
+        line = f"{prediction.label:<13} {prediction.score:>6.3f} {prediction.latency_ms:>7.2f}  {printable(file)}\n"
+        self._stream.write(line)
+
+    def no_cell(self, file: str) -> None:
+        """A line that says so."""
+        self._stream.write(f"{'no cell':<13} {'-':>6} {'-':>7}  {printable(file)}\n")
+
+    def error(self, file: str, reason: str) -> None:  # noqa: ARG002
+        """The reason in place of an answer; it names the file."""
+        self._stream.write(f"{'error':<13} {'-':>6} {'-':>7}  {printable(reason)}\n")
+
+
+class CsvSink:
+    """A CSV file, there when all is done."""
+
+    def __init__(self, path: Path, labels: Sequence[str]) -> None:
+        """Write to a file; existing ones are replaced."""
+        self._path, self._labels, self._stack = path, tuple(labels), ExitStack()
+
+    def __enter__(self) -> CsvSink:
+        temporary = self._stack.enter_context(beside(self._path))
+        stream = temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace")  # names may be no UTF-8
+        self._writer = csv.writer(self._stack.enter_context(stream))
+        self._writer.writerow(["file", "label", "score", *self._labels, "x", "y", "width", "height", "ms", "error"])
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.__exit__(*error)  # type: ignore[arg-type]
+
+    def answer(self, file: str, prediction: Prediction) -> None:
+        """A row a cell."""
+        scores = [f"{prediction.scores[label]:.6f}" for label in self._labels]
+        box = prediction.box or ("", "", "", "")
+        row = [file, prediction.label, f"{prediction.score:.6f}", *scores, *box, f"{prediction.latency_ms:.3f}", ""]
+        self._writer.writerow(row)
+
+    def no_cell(self, file: str) -> None:
+        """A row with the file alone."""
+        self.error(file, "")
+
+    def error(self, file: str, reason: str) -> None:
+        """A row with the reason alone."""
+        self._writer.writerow([file, *[""] * (len(self._labels) + 7), reason])
+
+
+def classify_paths(classifier: Classifier, paths: Sequence[Path], sinks: Sequence[Sink]) -> int:
+    """Classify every picture and tell the sinks, one at a time.
+
+    Args:
+        classifier: an open model.
+        paths: files and folders.
+        sinks: who is told.
+
+    Returns:
+        How many files could not be read.
+
+    Raises:
+        MissingFile, NoPictures: see `picture_files`.
+    """
+    files = picture_files(paths)
+    failed = 0
+    with ExitStack() as stack:
+        told = [stack.enter_context(sink) for sink in sinks]
+        for file, answer in _answers(classifier, files):
+            failed += isinstance(answer, str)
+            for sink in told:
+                _tell(sink, str(file), answer)
+    return failed
+
+
+def _tell(sink: Sink, file: str, answer: tuple[Prediction, ...] | str) -> None:
+    if isinstance(answer, str):
+        sink.error(file, answer)
+    elif not answer:
+        sink.no_cell(file)
+    else:
+        for cell in answer:
+            sink.answer(file, cell)
+
+
+def _answers(classifier: Classifier, files: Sequence[Path]) -> Iterator[tuple[Path, tuple[Prediction, ...] | str]]:
+    for file in files:
+        try:
+            yield file, classifier.classify(read_image(file))
+        except (PictureError, MissingFile) as error:
+            yield file, str(error)

@@ -1,0 +1,229 @@
+"""A store that is only looked at, also while another process writes to it."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from ..errors import MissingFile, StoreError
+from ..model.spec import ModelSpec, spec_from_json
+from ..text import plain
+from .differential import CELLS, Differential, differential
+from .sqlite import connect, plain_errors
+from .tables import refuse_foreign, refuse_other_version
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+DEFAULT_STORE = Path("bloodcell.sqlite")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A slide as one model reads it: what a differential is of.
+
+    Attributes:
+        slide_id: in the table slides.
+        slide: its name.
+        model_id: in the table models.
+        model: the model's name.
+        model_sha256: of the model file.
+    """
+
+    slide_id: int
+    slide: str
+    model_id: int
+    model: str
+    model_sha256: str
+
+
+def open_to_read(path: Path) -> sqlite3.Connection:
+    """Open an existing store beside its writer; it cannot be changed through this.
+
+    Raises:
+        MissingFile: no such file.
+        StoreError: no store, damaged, or of another version.
+    """
+    if not path.exists():
+        message = f"{path}: no such store; bce run makes one"
+        raise MissingFile(message)
+    with plain_errors(path):
+        connection = connect(path, write=False)
+        try:
+            refuse_foreign(connection, path)
+            refuse_other_version(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+class Reader:
+    """A store that is only looked at, also while another process writes to it.
+
+    Attributes:
+        path: of the store.
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        """Use `open` instead."""
+        self.path = path
+        self._connection = connection
+        self._wake = threading.Condition(threading.RLock())
+        self._closed = False
+
+    @classmethod
+    def open(cls, path: str | Path = DEFAULT_STORE) -> Self:
+        """Open an existing store to read.
+
+        Raises:
+            MissingFile: no such file.
+            StoreError: no store, damaged, or of another version.
+        """
+        path = Path(path)
+        return cls(path, open_to_read(path))
+
+    def close(self) -> None:
+        """Close the file; twice is fine."""
+        self._closed = True
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        """Class, path and whether it is open."""
+        return f"{type(self).__name__}({self.path}, {'closed' if self._closed else 'open'})"
+
+    def rows(self, query: str, values: Sequence[Any] = ()) -> list[sqlite3.Row]:
+        """What a SELECT gives; the tables are described in `tables`.
+
+        Raises:
+            StoreError: closed, damaged, or not a query.
+        """
+        with self._wake, plain_errors(self.path):
+            if self._closed:
+                message = f"{self.path}: this {type(self).__name__} is closed"
+                raise StoreError(message)
+            return self._connection.execute(query, values).fetchall()
+
+    @contextmanager
+    def one_moment(self) -> Iterator[None]:
+        """What is read inside is of one moment, whatever another process commits meanwhile; write nothing inside.
+
+        Raises:
+            StoreError: closed or damaged.
+        """
+        with self._wake:
+            self.rows("BEGIN")
+            try:
+                yield
+            finally:
+                self.rows("COMMIT")
+
+    def readings(self, slide: str | None = None) -> tuple[Reading, ...]:
+        """Slides and the models that read them, the slide and the model used first in front; of one slide if named.
+
+        Raises:
+            StoreError: no slide of that name.
+        """
+        found = self.rows(
+            "SELECT slides.id AS slide_id, slides.name AS slide, models.id AS model_id, models.name AS model, sha256 "
+            "FROM (SELECT slide_id, model_id, min(id) AS first FROM fields GROUP BY 1, 2) AS used "
+            "JOIN slides ON slides.id = used.slide_id JOIN models ON models.id = used.model_id "
+            "WHERE ?1 IS NULL OR slides.name = ?1 ORDER BY 1, first",
+            (slide if slide is None else plain(slide),),
+        )
+        if slide is not None and not found:
+            names = ", ".join(row["name"] for row in self.rows("SELECT name FROM slides ORDER BY id DESC LIMIT 20"))
+            message = f"{self.path}: no field of a slide {slide!r}; slides: {names or 'none'}"
+            raise StoreError(message)
+        return tuple(Reading(*row) for row in found)
+
+    def spec(self, reading: Reading) -> ModelSpec:
+        """The spec of a reading's model, without golden samples and hashes of training pictures."""
+        row = self.rows("SELECT spec FROM models WHERE id = ?", (reading.model_id,))[0]
+        return spec_from_json(json.loads(row["spec"]), where=str(self.path))
+
+    def differential(self, reading: Reading, *, cells: int = CELLS) -> Differential:
+        """The count of a slide by one model: cells of used fields, each once.
+
+        Args:
+            reading: slide and model.
+            cells: identified cells below which no percentage is stated.
+        """
+        spec = self.spec(reading)
+        found = self.rows(
+            "SELECT label, top, mark = '' AS asked, count(*) AS n FROM cells JOIN fields ON fields.id = field_id "
+            "WHERE slide_id = ? AND model_id = ? AND counted = 1 GROUP BY 1, 2, 3",
+            (reading.slide_id, reading.model_id),
+        )
+        counts: Counter[str] = Counter()
+        called: Counter[str] = Counter()
+        for row in found:
+            counts[row["label"]] += row["n"]
+            called[row["top"]] += row["n"] * row["asked"]
+        return differential(
+            {label: counts[label] for label in spec.labels},
+            labels=spec.labels,
+            unidentified=sum(n for label, n in counts.items() if label not in spec.labels),
+            called={label: called[label] for label in spec.labels},
+            cells=cells,
+            figures=spec.figures,
+            unit="cells" if spec.view == "cell" else "pictures",
+        )
+
+    def fingerprints(self, reading: Reading, most: int) -> list[bytes]:
+        """Of the last used fields that have one, at most so many, oldest first."""
+        query = (
+            "SELECT fingerprint FROM fields WHERE slide_id = ? AND model_id = ? AND status = 'used' "
+            "AND fingerprint IS NOT NULL ORDER BY id DESC LIMIT ?"
+        )
+        rows = self.rows(query, (reading.slide_id, reading.model_id, most))
+        return [bytes(row["fingerprint"]) for row in reversed(rows)]
+
+    def fields(self, reading: Reading) -> list[sqlite3.Row]:
+        """The rows of fields, in the order they were taken in."""
+        query = "SELECT * FROM fields WHERE slide_id = ? AND model_id = ? ORDER BY id"
+        return self.rows(query, (reading.slide_id, reading.model_id))
+
+    def cells(self, reading: Reading, *, label: str | None = None, limit: int = -1) -> list[sqlite3.Row]:
+        """The rows of cells, with ``path``, ``sha256`` and ``um_per_px`` of their field, and a person's label.
+
+        That is ``reviewed``, the last one given, None where there is none.
+
+        Args:
+            reading: slide and model.
+            label: the model's label; None for all.
+            limit: at most so many; -1 for all.
+        """
+        return self.rows(
+            "SELECT cells.*, fields.path, fields.sha256, fields.um_per_px, "
+            "(SELECT reviews.label FROM reviews WHERE cell_id = cells.id ORDER BY reviews.id DESC LIMIT 1) AS reviewed "
+            "FROM cells JOIN fields ON fields.id = field_id WHERE slide_id = ?1 AND model_id = ?2 "
+            "AND (?3 IS NULL OR cells.label = ?3) ORDER BY cells.id LIMIT ?4",
+            (reading.slide_id, reading.model_id, label, limit),
+        )
+
+    def crop(self, cell_id: int) -> bytes | None:
+        """The JPEG file of a cell; None where none was kept, or it was dropped for room."""
+        found = self.rows("SELECT jpeg FROM crops WHERE cell_id = ?", (cell_id,))
+        return bytes(found[0]["jpeg"]) if found else None
+
+    def events(self) -> list[sqlite3.Row]:
+        """The rows of events, oldest first."""
+        return self.rows("SELECT * FROM events ORDER BY id")

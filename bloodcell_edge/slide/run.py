@@ -1,0 +1,412 @@
+"""The only loop: source -> trigger -> locate -> quality -> classify -> overlap -> store -> whoever is shown.
+
+    with open_source("folder:slides/A12") as source, Store.open("bloodcell.sqlite") as store:
+        done = run(source, load_model(), store, slide="A12")
+        print(store.differential(done.reading).status)
+
+What is counted:
+
+- Every cell of a used field, once. One that is cut by the edge, touches another, or scores too low is UNIDENTIFIED.
+- Under a moving stage (`Settings.overlap`) a cell is counted in the first field that shows it whole. One cut by the
+  edge is kept with its mark, but not counted: it is whole in a neighbouring field, or was never seen whole. What two
+  fields share should have room for a cell: three drawn scans of 36 fields with 30 % overlap counted 365 of 366 cells
+  at 640 x 480 pixels, but 158 of 167 at 320 x 240, where a cell is about as wide as what two fields share.
+- What fields share is remembered by the run that takes them in; of earlier runs on the same slide only the fields
+  themselves are known again. Going on with a slide, begin where it was left or on a fresh field.
+- Without that, as in a folder of single photographs, a cut cell is counted as UNIDENTIFIED: nobody sees it again.
+- A refused field is kept with the reason and counts nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+from ..capture.overlap import Overlap
+from ..capture.triggers import EveryFrame, FieldChange, Trigger
+from ..errors import DiskFull, PictureError, SourceError
+from ..imaging.image import encode_jpeg
+from ..imaging.locate import locate
+from ..imaging.located import RED_CELL_UM, Located
+from ..imaging.quality import Limits, Quality, judge
+from ..imaging.views import CROP_UM, clipped, crop, window
+from ..records import UNIDENTIFIED, CellResult, FieldResult, Notice
+from ..text import now, plain
+from .differential import CELLS
+
+if TYPE_CHECKING:
+    from ..capture import Source
+    from ..imaging.image import Image
+    from ..imaging.located import Box
+    from ..imaging.views import Shown
+    from ..model.classifier import Classifier
+    from ..records import Frame
+    from .reader import Reading
+    from .store import Store, Stored
+
+Corners = tuple[int, int, int, int]
+"""(x, y, width, height) of a box."""
+
+_REMEMBERED = 400  # fields that a new one may not repeat: as many as Overlap remembers
+_RETRY_S = 0.5  # between attempts while the disk is full
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How fields are taken in and counted.
+
+    Attributes:
+        cells: identified cells at which a camera is stopped, and below which no percentage is stated. Files go to the
+            end.
+        overlap: the same field and the same cell may come again, and are counted once; None: where a stage lies under
+            a camera.
+        um_per_px: scale, µm per pixel; None: each picture's red cells tell it.
+        limits: of the quality gate; `repeated` is asked for with overlap only.
+        crops: keep each cell's picture.
+    """
+
+    cells: int = CELLS
+    overlap: bool | None = None
+    um_per_px: float | None = None
+    limits: Limits = field(default_factory=Limits)
+    crops: bool = True
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A field that is safe in the store, and the slide so far.
+
+    Attributes:
+        field_id: in the table fields.
+        field: used or refused.
+        counts: label -> cells counted on this slide by this model up to this field, UNIDENTIFIED last.
+        dropped: frames that the source has thrown away so far.
+    """
+
+    field_id: int
+    field: FieldResult
+    counts: Mapping[str, int]
+    dropped: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run did.
+
+    Attributes:
+        reading: slide and model.
+        used, refused: fields added.
+        again: pictures that were in the store already.
+        unreadable: files that are no pictures.
+        ended: why: the source had no more, it was asked to stop, or there are cells enough.
+    """
+
+    reading: Reading
+    used: int
+    refused: int
+    again: int
+    unreadable: int
+    ended: Literal["source", "stop", "cells"]
+
+
+def run(
+    source: Source,
+    classifier: Classifier,
+    store: Store,
+    *,
+    slide: str,
+    model_file: str = "",
+    settings: Settings | None = None,
+    trigger: Trigger | None = None,
+    on_field: Callable[[Progress], None] | None = None,
+    on_notice: Callable[[Notice], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> Outcome:
+    """Take in what a source gives, until it ends, is stopped, or there are cells enough.
+
+    While the disk is full nothing is taken in; it goes on when there is room.
+
+    Args:
+        source: inside its ``with``.
+        classifier: an open model.
+        store: open to write.
+        slide: what is counted together; going on with one that is in the store adds what is missing.
+        model_file: where the model was read from, for the store.
+        settings: other than the usual ones.
+        trigger: which frames are taken in, closed at the end; None: each field once at rest where a stage lies under a
+            camera, else all.
+        on_field: told of each field once it is safe in the store, perhaps on another thread, never by two at once.
+        on_notice: told what happens besides; each notice is an event in the store, too.
+        stop: asked between fields, and about ten times a second; True ends the run.
+
+    Raises:
+        SourceError, NoPictures: the source fails, see `open_source`.
+        StoreError: results cannot be written.
+        SpecError: the model has no hash.
+    """
+    loop = _Loop(
+        source,
+        classifier,
+        store,
+        store.reading(slide, classifier.spec, file=model_file),
+        settings or Settings(),
+        on_field or _nothing,
+        on_notice or _nothing,
+        stop or _never,
+    )
+    with store.telling(loop.committed), trigger or (FieldChange() if source.live else EveryFrame()) as wanted:
+        return loop.run(wanted)
+
+
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """What a field shows before anybody names its cells, and why it is refused, if it is."""
+
+    reason: str
+    located: Located | None = None
+    quality: Quality | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Ready:
+    """What can be made of a picture before its turn comes; `took_ms`, so long."""
+
+    look: _Look
+    shown: tuple[Shown, ...]
+    crops: Mapping[Corners, bytes]
+    took_ms: float = 0.0
+
+
+@dataclass(eq=False)
+class _Loop:
+    """One run: what it was given, see `run`, and where it is."""
+
+    _source: Source
+    _classifier: Classifier
+    _store: Store
+    _reading: Reading
+    _settings: Settings
+    _on_field: Callable[[Progress], None]
+    _on_notice: Callable[[Notice], None]
+    _stop: Callable[[], bool]
+
+    def __post_init__(self) -> None:
+        self._name = str(getattr(self._source, "name", type(self._source).__name__))
+        overlap, limits = self._settings.overlap, self._settings.limits
+        self._overlap = Overlap() if (self._source.live if overlap is None else overlap) else None
+        self._limits = replace(limits, repeated=0) if self._overlap is None else limits
+        known = [] if self._overlap is None else self._store.fingerprints(self._reading, _REMEMBERED)
+        self._fingerprints: deque[bytes] = deque(known, maxlen=_REMEMBERED)
+        self._counts = self._store.counts(self._reading)
+        self._uncommitted: deque[tuple[FieldResult, dict[str, int], int]] = deque()
+        self._statuses = {"used": 0, "refused": 0}
+        self._again = self._unreadable = 0
+
+    def run(self, wanted: Trigger) -> Outcome:
+        """Until it ends."""
+        self._listen()
+        try:
+            ended = self._frames(wanted)
+            self._write(self._store.flush)
+        except SourceError as error:
+            self._event("given up", str(error))
+            raise
+        return Outcome(self._reading, **self._statuses, again=self._again, unreadable=self._unreadable, ended=ended)
+
+    def _listen(self) -> None:
+        """Sources of ours tell what happens, and need not decode what is known; but to see overlap one must look.
+
+        Nor can one look ahead then: what is refused and what is new depends on the fields before.
+        """
+        if listen := getattr(self._source, "listen", None):
+            alone = self._overlap is None
+            known = partial(self._store.has, self._reading) if alone else None
+            listen(notice=self._noticed, idle=self._idle, taken_before=known, ahead=self._ready if alone else None)
+
+    def _frames(self, wanted: Trigger) -> Literal["source", "stop", "cells"]:
+        for frame in self._source:
+            if self._stop():
+                return "stop"
+            if self._enough(frame):  # since an earlier run
+                return "cells"
+            if wanted(frame) and not self._take(frame):
+                wanted.refused()
+            if self._enough(frame):
+                return "cells"
+        return "stop" if self._stop() else "source"
+
+    def _enough(self, frame: Frame) -> bool:
+        """Cameras and recordings end at so many identified cells, files go to the end."""
+        identified = sum(self._counts.values()) - self._counts[UNIDENTIFIED]
+        return frame.file_sha256 is None and identified >= self._settings.cells
+
+    def _take(self, frame: Frame) -> bool:
+        """Take in one picture; False where it was refused for what another look may mend."""
+        start = time.perf_counter()
+        known = self._store.has(self._reading, frame.sha256)
+        if known:
+            self._again += 1
+            self._event("again", f"{self._path(frame)}: this picture was taken in before")
+        if known and self._overlap is None:
+            return True
+        ready = frame.ahead if isinstance(frame.ahead, _Ready) else None
+        look = self._look(frame.image) if ready is None else ready.look
+        new = self._new(frame, look)
+        if not known:
+            ready = ready or self._prepared(frame.image, look)
+            cells = self._cells(ready, new)
+            self._add(frame, look, cells, (time.perf_counter() - start) * 1e3 + ready.took_ms)
+        return look.quality is None or all(one.passed for one in look.quality.verdicts if one.name != "repeated")
+
+    def _ready(self, image: Image) -> _Ready:
+        """All that is made of a picture which depends on no other one; called from any thread, by several at once."""
+        start = time.perf_counter()
+        look = self._look(image)
+        ready = self._prepared(image, look)
+        if look.located is not None:  # a third of the picture's memory, which would wait with it for its turn
+            look = replace(look, located=replace(look.located, halves=None))
+        return replace(ready, look=look, took_ms=(time.perf_counter() - start) * 1e3)
+
+    def _look(self, image: Image) -> _Look:
+        """Find the cells, and judge the field."""
+        try:
+            located = locate(image, um_per_px=self._settings.um_per_px)
+            earlier = None if self._overlap is None else self._fingerprints
+            quality = judge(
+                image,
+                red_cell_px=located.red_cell_px,
+                earlier=earlier,
+                limits=self._limits,
+                halves=located.halves,
+            )
+        except PictureError as error:  # too small
+            return _Look(str(error))
+        return _Look(quality.reason, located, quality)
+
+    def _prepared(self, image: Image, look: _Look) -> _Ready:
+        """What the model and the store are to have of a field; nothing of a refused one."""
+        if look.reason or look.located is None:
+            return _Ready(look, (), {})
+        shown = self._classifier.spec.shown_as.show(image, look.located)
+        keeps = self._settings.crops and any(one.box for one in shown)
+        return _Ready(look, shown, self._crops(image, look.located) if keeps else {})
+
+    def _crops(self, image: Image, located: Located) -> dict[Corners, bytes]:
+        """The surroundings of each cell as they are in the picture, JPEG files."""
+        side_um = self._classifier.spec.crop_um or CROP_UM
+        size = image.shape[:2]
+        squares = {_corners(box): window(box, size, located.red_cell_px, side_um) for box in located.cells}
+        return {corners: encode_jpeg(crop(image, clipped(square, size))) for corners, square in squares.items()}
+
+    def _new(self, frame: Frame, look: _Look) -> frozenset[Corners] | None:
+        """Boxes that were not counted before, None for all; remembers a field where it may come again."""
+        if self._overlap is None:
+            return None
+        if look.reason or look.quality is None or look.located is None:
+            return frozenset()
+        self._fingerprints.append(look.quality.fingerprint)
+        whole = [_corners(box) for box in look.located.cells if box.whole]
+        return frozenset(self._overlap.new_cells(frame, whole))
+
+    def _cells(self, ready: _Ready, new: frozenset[Corners] | None) -> tuple[CellResult, ...]:
+        """What the model says of the cells of a field; `new` as `_new` gives it."""
+        return tuple(
+            CellResult(
+                one.label,
+                one.score,
+                one.scores,
+                one.box,
+                one.mark,
+                counted=one.box is None or new is None or one.box in new,
+                crop=None if one.box is None else ready.crops.get(one.box),
+            )
+            for one in self._classifier.answer(ready.shown)
+        )
+
+    def _add(self, frame: Frame, look: _Look, cells: tuple[CellResult, ...], latency_ms: float) -> None:
+        """Into the store, and for `committed` to show."""
+        ruler = look.located.red_cell_px if look.located else None
+        height, width = frame.image.shape[:2]
+        result = FieldResult(
+            self._path(frame),
+            frame.sha256,
+            frame.taken_at,
+            "refused" if look.reason else "used",
+            look.reason,
+            cells,
+            frame.monotonic_ns,
+            (width, height),
+            RED_CELL_UM / ruler if ruler else None,
+            {verdict.name: verdict.number for verdict in look.quality.verdicts} if look.quality else {},
+            latency_ms,
+            look.quality.fingerprint if look.quality and self._overlap is not None else None,
+        )
+        counts = dict(self._counts)
+        for cell in cells:
+            counts[cell.label] += cell.counted
+        self._uncommitted.append((result, counts, frame.dropped))
+        self._write(lambda: self._store.add(self._reading, result))
+        self._counts = counts
+        self._statuses[result.status] += 1
+
+    def committed(self, group: Sequence[Stored]) -> None:
+        """Show fields that are safe now; called by the store, in the order they were added."""
+        for stored in group:
+            if not self._uncommitted or stored.field is not self._uncommitted[0][0]:
+                continue  # added by somebody else
+            result, counts, dropped = self._uncommitted.popleft()
+            if not stored.again:
+                self._on_field(Progress(stored.field_id, result, counts, dropped))
+
+    def _path(self, frame: Frame) -> str:
+        """The file as it was named, or the source and the frame's number. Names that are no UTF-8 are escaped."""
+        named = self._name if frame.file_sha256 is None else str(frame.path)
+        return plain(named if frame.file_sha256 else f"{named} frame {frame.number}")
+
+    def _noticed(self, notice: Notice) -> None:
+        """Something happened at the source."""
+        self._again += notice.kind == "again"
+        self._unreadable += notice.kind == "unreadable"
+        self._event(notice.kind, notice.text)
+        self._on_notice(notice)
+
+    def _event(self, kind: str, text: str) -> None:
+        self._write(lambda: self._store.event(kind, plain(text), reading=self._reading))
+
+    def _write(self, write: Callable[[], None]) -> None:
+        """Write to the store; while its disk is full, wait until there is room or the run is stopped."""
+        full = False
+        while True:
+            try:
+                write()
+                break
+            except DiskFull as error:
+                if self._stop():
+                    raise
+                if not full:
+                    self._on_notice(Notice("full", str(error), now()))
+                full = True
+                time.sleep(_RETRY_S)
+        if full:
+            self._noticed(Notice("full", f"{self._store.path}: there is room on its disk again, going on", now()))
+
+    def _idle(self) -> None:
+        if self._stop():
+            self._source.stop()
+
+
+def _corners(box: Box) -> Corners:
+    return box.x, box.y, box.width, box.height
+
+
+def _nothing(_: object) -> None:
+    """Nobody listens."""
+
+
+def _never() -> bool:
+    """Nobody asks to stop."""
+    return False

@@ -1,0 +1,1 @@
+"""The search for small, fast and accurate networks."""

@@ -1,0 +1,160 @@
+"""``bce convert``: the files that stand beside a Keras model."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from bloodcell_edge.dataset.pictures import Picture
+from bloodcell_edge.dataset.reading import read_with
+from bloodcell_edge.errors import ConversionError
+from bloodcell_edge.files import refuse_existing, sha256_file, write_bytes
+from bloodcell_edge.model.file import pack
+from bloodcell_edge.model.golden import golden_samples, kernel_tolerance
+from bloodcell_edge.model.interpreter import load_interpreter
+from bloodcell_edge.model.metadata import add_metadata
+from bloodcell_edge.model.spec import KERNEL_TOLERANCE, ModelSpec
+from bloodcell_edge.progress import Reporter
+
+from .calibrate import calibrate
+from .compat import min_runtime
+from .representative import with_full_range
+from .targets import Target
+from .tflite import to_tflite
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+
+class KerasLike(Protocol):
+    """A Keras model with its spec; see `bloodcell_edge.training.kerasmodel`."""
+
+    @property
+    def net(self) -> Any:
+        """The Keras model."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What it says of itself."""
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A file that was made.
+
+    Attributes:
+        file: where it is.
+        target: what it is.
+        bytes: its size.
+        min_runtime: the oldest TFLite release that runs it.
+    """
+
+    file: Path
+    target: Target
+    bytes: int
+    min_runtime: str
+
+
+def convert_files(
+    model: KerasLike,
+    targets: Sequence[Target],
+    out: Path,
+    *,
+    representative: Sequence[Picture] = (),
+    calibration: Sequence[Picture] = (),
+    force: bool = False,
+    report: Reporter,
+) -> list[Converted]:
+    """Convert to several targets; the files are written when all of them are made, each whole or not at all.
+
+    Args:
+        model: what to convert.
+        targets: what to make of it.
+        out: folder for the files.
+        representative: chosen training pictures, see `choose_pictures`; needed for int8.
+        calibration: held-back pictures to fit temperature and reject threshold on, see `calibrate`; both go into all
+            files, not into the model. None, or no int8 among the targets: the files say what the model says.
+        force: overwrite what is there.
+        report: told how far it is.
+
+    Raises:
+        OutputExists: a file is there and `force` is not given; nothing is converted then.
+        ConversionError: see `to_tflite`; int8 without a readable representative picture.
+    """
+    for target in targets:
+        refuse_existing(out / target.file_name, force=force)
+    samples: NDArray[np.uint8] | None = None
+    listed: tuple[dict[str, str], ...] = ()
+    if any(target.needs_samples for target in targets):
+        samples, listed = _samples(representative, model.spec, report)
+    net, about, ready = model.net, model.spec, {}
+    if calibration and samples is not None:
+        done = calibrate(net, about, samples, calibration, report)
+        net, about, ready = done.net, done.spec, {Target.INT8: done.int8}
+    made: dict[Converted, bytes] = {}
+    for target in targets:
+        report.say(f"converting to {target.value}")
+        flatbuffer = ready.get(target) or to_tflite(
+            net, target=target, representative=samples if target.needs_samples else None
+        )
+        used = (listed, samples) if target.needs_samples else ((), None)
+        spec = _spec(flatbuffer, about, target, *used)
+        data = pack(_described(flatbuffer, spec), spec)
+        made[Converted(out / target.file_name, target, len(data), spec.min_runtime)] = data
+    for one, data in made.items():
+        write_bytes(one.file, data)
+    return list(made)
+
+
+def _samples(
+    pictures: Sequence[Picture], spec: ModelSpec, report: Reporter
+) -> tuple[NDArray[np.uint8], tuple[dict[str, str], ...]]:
+    """Pixels of the representative dataset, and its list for the spec."""
+    if not pictures:
+        message = f"{spec.name}: int8 needs a representative dataset, found no picture"
+        raise ConversionError(message)
+    done, bad = read_with(pictures, lambda one, image: spec.shown_as.show_labelled(image, one.um_per_px))
+    for one in bad:
+        report.say(f"left out of the representative dataset: {one.error}")
+    shown = [(picture, one.pixels) for picture, one in done if one is not None]
+    if not shown:
+        message = f"{spec.name}: int8 needs a representative dataset, found no cell in {len(done)} pictures"
+        raise ConversionError(message)
+    if len(shown) < len(done):
+        report.say(f"left out of the representative dataset: {len(done) - len(shown)} pictures without a cell")
+    listed = tuple({"file": picture.file, "sha256": sha256_file(picture.path)} for picture, _ in shown)
+    return with_full_range(np.stack([pixels for _, pixels in shown])), listed
+
+
+def _spec(
+    flatbuffer: bytes,
+    spec: ModelSpec,
+    target: Target,
+    representative: tuple[dict[str, str], ...],
+    samples: NDArray[np.uint8] | None,
+) -> ModelSpec:
+    bare = spec.with_(
+        target=target.value, representative=representative, min_runtime=min_runtime(flatbuffer), parity=None, golden=()
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / target.file_name
+        path.write_bytes(_described(flatbuffer, bare))
+        tolerance = KERNEL_TOLERANCE if samples is None else kernel_tolerance(path, samples)
+        golden = golden_samples(load_interpreter(path), spec.outputs, spec.shown_as, margin=2 * tolerance)
+    return bare.with_(golden=golden, kernel_tolerance=tolerance)
+
+
+def _described(flatbuffer: bytes, spec: ModelSpec) -> bytes:
+    return add_metadata(
+        flatbuffer,
+        name=f"bloodcell {spec.name} {spec.target}",
+        description=f"White blood cells: {', '.join(spec.labels)}. {spec.intended_use}",
+        version=spec.bce_version or "1",
+    )

@@ -1,0 +1,124 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bloodcell_edge.errors import MissingFile, SpecError
+from bloodcell_edge.imaging.drawn import draw_field
+from bloodcell_edge.imaging.image import prepare
+from bloodcell_edge.imaging.views import Shown
+from bloodcell_edge.model.classifier import Classifier, predict
+from bloodcell_edge.model.spec import ModelSpec
+from bloodcell_edge.records import UNIDENTIFIED
+
+LABELS = ("RED", "GREEN", "BLUE")
+SPEC = ModelSpec("tiny", LABELS, "frame", (64, 48), "int8", 1)
+COLOURS = {"RED": (250, 10, 10), "GREEN": (10, 250, 10), "BLUE": (10, 10, 250)}
+
+
+@pytest.mark.parametrize("target", ["float32", "int8"])
+@pytest.mark.parametrize("size", [(64, 48), (300, 200), (7, 5)])
+def test_a_picture_of_any_size_is_named(tiny_model, target, size):
+    """The right label, its score on top, all scores by label in order with sum 1, a time, no box, input unchanged."""
+    classifier = Classifier.open(tiny_model(target))
+    for label, colour in COLOURS.items():
+        image = np.full((*size, 3), colour, np.uint8)
+        (found,) = classifier.classify(image)
+
+        assert found.label == label
+        assert found.score == max(found.scores.values()) == found.scores[label] > 0.9
+        assert tuple(found.scores) == LABELS
+        assert sum(found.scores.values()) == pytest.approx(1, abs=3 / 256)
+        assert found.box is None
+        assert 0 < found.latency_ms < 1000
+        assert (image == colour).all()
+
+
+def test_classify_and_scores_agree(tiny_model):
+    """One picture through classify and prepared pictures through scores give the same numbers, in order."""
+    classifier = Classifier.open(tiny_model("int8"), threads=2)
+    images = [draw_field(seed, size=(60, 80)).image for seed in range(4)]
+    rows = classifier.scores(np.stack([prepare(image, classifier.spec.input_size) for image in images]))
+
+    assert (rows.dtype, rows.shape) == (np.float32, (4, 3))
+    for image, row in zip(images, rows, strict=True):
+        assert list(classifier.classify(image)[0].scores.values()) == row.tolist()
+
+
+def test_no_pictures_give_no_rows(tiny_model):
+    """An empty batch is answered by an empty one."""
+    assert Classifier.open(tiny_model()).scores(np.empty((0, 64, 48, 3), np.uint8)).shape == (0, 3)
+
+
+def test_it_says_what_it_is(tiny_model):
+    """repr names model, target and interpreter."""
+    assert repr(Classifier.open(tiny_model())).startswith("Classifier(tiny, int8, Interpreter(")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"labels": ("RED", "BLUE")}, r"outputs \(\(64, 48\), 2\) as its spec says, found \(\(64, 48\), 3\)"),
+        ({"input_size": (48, 64)}, r"outputs \(\(48, 64\), 3\) as its spec says, found \(\(64, 48\), 3\)"),
+    ],
+)
+def test_a_model_that_is_not_what_its_spec_says(tiny_model, changes, says):
+    """Labels or input size that do not fit are refused, with expected and found."""
+    path = tiny_model(**changes)
+    with pytest.raises(SpecError, match=rf"{path.name}: .*{says}"):
+        Classifier.open(path)
+
+
+def test_bare_and_absent_files_are_refused(tiny_flatbuffers, tmp_path):
+    """A .tflite without a spec says what to do; an absent one that it is absent."""
+    (tmp_path / "bare.tflite").write_bytes(tiny_flatbuffers["int8"])
+    with pytest.raises(SpecError, match=r"no bce\.json inside .* expected a \.tflite made by bce convert"):
+        Classifier.open(tmp_path / "bare.tflite")
+    with pytest.raises(MissingFile):
+        Classifier.open(tmp_path / "absent.tflite")
+
+
+@given(
+    st.lists(st.floats(0, 1, width=32), min_size=3, max_size=3),
+    st.none() | st.floats(0, 1),
+    st.sampled_from(["", "edge"]),
+)
+def test_below_the_threshold_or_marked_nobody_is_named(scores, threshold, mark):
+    """The label is that of the highest score, UNIDENTIFIED where that is below the threshold or the cell is marked."""
+    shown = Shown(np.zeros((64, 48, 3), np.uint8), (1, 2, 3, 4), mark)
+    found = predict(scores, SPEC.with_(reject_threshold=threshold), shown, latency_ms=1.5)
+    rejected = bool(mark) or (threshold is not None and max(scores) < threshold)
+
+    assert found.label == (UNIDENTIFIED if rejected else LABELS[scores.index(max(scores))])
+    assert found.score == max(scores)
+    assert list(found.scores.items()) == list(zip(LABELS, scores, strict=True))
+    assert (found.box, found.mark, found.latency_ms) == ((1, 2, 3, 4), mark, 1.5)
+
+
+def test_the_threshold_of_the_file_is_used(tiny_model):
+    """A grey picture, one third each, is UNIDENTIFIED by a file that rejects below one half, and named by another."""
+    grey = np.full((64, 48, 3), 128, np.uint8)
+
+    assert Classifier.open(tiny_model(reject_threshold=0.5)).classify(grey)[0].label == UNIDENTIFIED
+    assert Classifier.open(tiny_model()).classify(grey)[0].label in LABELS
+
+
+def test_scores_must_be_as_many_as_labels():
+    """A wrong number of scores is a mistake, not a shorter answer."""
+    with pytest.raises(ValueError, match="zip"):
+        predict([0.5, 0.5], SPEC, Shown(np.zeros((64, 48, 3), np.uint8), None), latency_ms=1)
+
+
+def test_a_model_of_cells_names_each(tiny_model):
+    """View "cell" gives an answer with its box for each cell, none for an empty field; a cut cell is UNIDENTIFIED."""
+    classifier = Classifier.open(tiny_model(view="cell", crop_um=20.0))
+    field = draw_field(3, ("NEUTROPHIL", "LYMPHOCYTE"), size=(480, 640)).image
+    whole = classifier.classify(field)
+    x, _, width, _ = whole[0].box
+    cut = classifier.classify(np.ascontiguousarray(field[:, x + width // 3 :]))
+
+    assert len(whole) == 2
+    assert all(cell.label in LABELS and not cell.mark for cell in whole)
+    assert [cell.label for cell in cut if cell.box[0] == 0] == [UNIDENTIFIED]
+    assert [cell.mark for cell in cut if cell.box[0] == 0] == ["edge"]
+    assert classifier.classify(np.full((240, 320, 3), 230, np.uint8)) == ()
