@@ -13,7 +13,7 @@ from bloodcell_edge.imaging.locate import locate
 from bloodcell_edge.imaging.quality import judge
 from bloodcell_edge.model.classifier import Classifier
 from bloodcell_edge.model.interpreter import load_interpreter
-from bloodcell_edge.slide.run import run
+from bloodcell_edge.slide.run import count_slide
 from bloodcell_edge.slide.store import Store
 
 TARGETS = ("int8", "float16", "float32")
@@ -113,7 +113,7 @@ def bench_run(benchmark, models, pictures, tmp_path):
 
         def loop():
             with open_source(f"folder:{folder}") as source:
-                return run(source, classifier, store, slide=str(next(slides)))
+                return count_slide(source, classifier, store, slide=str(next(slides)))
 
         benchmark(loop)
 

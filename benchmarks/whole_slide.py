@@ -22,7 +22,7 @@ from bloodcell_edge.cli import ask_of_libraries
 from bloodcell_edge.imaging.folder import picture_files
 from bloodcell_edge.model.choose import choose_model
 from bloodcell_edge.model.classifier import Classifier
-from bloodcell_edge.slide.run import Progress, run
+from bloodcell_edge.slide.run import Progress, count_slide
 from bloodcell_edge.slide.store import Store
 
 PARTS = 10
@@ -77,7 +77,7 @@ def main() -> None:
 
         before = machine.usage()
         with open_source(f"folder:{folder}") as source, Store.open(Path(place) / "s.sqlite") as store:
-            done = run(source, classifier, store, slide="whole", on_field=on_field)
+            done = count_slide(source, classifier, store, slide="whole", on_field=on_field)
         other = machine.other_work(before, machine.usage())
     rates = tenths(moments)
     print(

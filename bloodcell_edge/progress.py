@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Progress = Callable[[int, int], None]
 """Called with (done, total); drawing it is the caller's business."""
@@ -19,12 +22,18 @@ class Reporter(Protocol):
     def bar(self, title: str) -> AbstractContextManager[Progress]:
         """A progress bar for one part of the job."""
 
+    def log_to(self, path: Path) -> None:
+        """Keep what is said in a file, too; it is added to."""
+
 
 class Silent:
     """Listens and says nothing."""
 
     def say(self, text: str) -> None:
         """Drop it."""
+
+    def log_to(self, path: Path) -> None:
+        """Keep nothing."""
 
     def bar(self, title: str) -> AbstractContextManager[Progress]:  # noqa: ARG002
         """A progress that nobody draws."""

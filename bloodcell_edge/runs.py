@@ -13,6 +13,7 @@ from .errors import OutputExists
 
 RUNS = Path("runs")
 LATEST = RUNS / "latest"
+KERAS_FILE = "model.keras"
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class RunFolder:
     @property
     def model(self) -> Path:
         """The trained Keras model."""
-        return self.path / "model.keras"
+        return self.path / KERAS_FILE
 
     @property
     def spec(self) -> Path:

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bloodcell_edge.dataset.asking import Answers, Questions, read_questions
 from bloodcell_edge.dataset.pictures import Picture
-from bloodcell_edge.dataset.reading import read_with
 from bloodcell_edge.dataset.split import HELD_BACK, group_names, load_split
 from bloodcell_edge.errors import ConversionError
 from bloodcell_edge.model.calibration import (
@@ -35,7 +35,7 @@ from bloodcell_edge.model.calibration import (
     fit_temperature,
     rejection,
 )
-from bloodcell_edge.model.interpreter import load_interpreter
+from bloodcell_edge.model.interpreter import Interpreter, load_interpreter
 from bloodcell_edge.model.spec import ModelSpec
 from bloodcell_edge.progress import Reporter
 from bloodcell_edge.runs import RunFolder
@@ -47,8 +47,6 @@ from .tflite import to_tflite
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from bloodcell_edge.imaging.views import Shown
 
 
 FITTED_ON = "held back; reported on each half of the photographs as fitted on the other"
@@ -142,32 +140,32 @@ def calibrate(
         ConversionError: no cell is found in any; see `to_tflite` and `fold_temperature`.
         NoPictures: none can be read.
     """
-    asked = _Questions.read(pictures, spec)
+    questions = read_questions(pictures, [spec.shown_as])
     report.say("calibrating: converting to int8 as trained")
     int8 = to_tflite(net, target=Target.INT8, representative=samples)
-    before = answers = asked.answers(int8)
-    if not answers.measured.any():
+    before = said = _Said.by(questions, int8, spec)
+    if not said.measured.any():
         message = f"{spec.name}: expected cells to calibrate on, found none in {len(pictures)} held-back pictures"
         raise ConversionError(message)
     folded, temperature = net, 1.0
     for _ in range(_ROUNDS):
-        further = answers.temperature()
+        further = said.temperature()
         if abs(math.log(further)) < _NEAR:
             break
         temperature *= further
         report.say(f"calibrating: converting to int8 at temperature {temperature:.3f}")
         folded = fold_temperature(net, temperature)
         int8 = to_tflite(folded, target=Target.INT8, representative=samples)
-        answers = asked.answers(int8)
+        said = _Said.by(questions, int8, spec)
     at_least = spec.reject_threshold or 0.0
-    threshold = answers.threshold(at_least)
-    judged, covered = _cross_fitted(answers, at_least)
-    found = rejection(threshold, answers.truth, covered, answers.right, answers.groups)
+    threshold = said.threshold(at_least)
+    judged, covered = _cross_fitted(said, at_least)
+    found = rejection(threshold, said.truth, covered, said.right, said.answers.groups)
     calibration = {
         "target": Target.INT8.value,
         "fitted_on": FITTED_ON,
         "temperature": temperature,
-        "n": int(answers.measured.sum()),
+        "n": int(said.measured.sum()),
         "n_groups": found.n_groups,
         "ece_bins": ECE_BINS,
         **{f"{name}_before": value for name, value in before.quality().items()},
@@ -188,53 +186,62 @@ def calibrate(
 
 
 @dataclass(frozen=True, eq=False)
-class _Answers:
-    """What a file says to labelled pictures.
+class _Said:
+    """What an int8 file says to labelled pictures, of the labels and of a background after them where there is one.
 
     Attributes:
-        truth: positions of the true labels, or `NONE`, shape (n,).
-        outputs: above 0, shape (n, outputs): of the labels, and of a background after them where there is one; all
-            alike where no cell was found.
-        labels: how many.
-        found: where there is a cell, shape (n,).
-        named: where there is one that may be named, shape (n,).
-        groups: photographs, n of them.
+        answers: with the scores of all outputs.
+        labels: of the model.
+        outputs: the same scores, above 0, shape (n, outputs); all alike where no cell was found.
     """
 
-    truth: NDArray[np.int64]
+    answers: Answers
+    labels: tuple[str, ...]
     outputs: NDArray[np.float64]
-    labels: int
-    found: NDArray[np.bool_]
-    named: NDArray[np.bool_]
-    groups: tuple[str, ...]
+
+    @classmethod
+    def by(cls, questions: Questions, flatbuffer: bytes, spec: ModelSpec) -> _Said:
+        """Ask a TFLite model, as LiteRT runs it here."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "asked.tflite"
+            path.write_bytes(flatbuffer)
+            answers = questions.ask(_AllOutputs(load_interpreter(path), spec))
+        return cls(answers, spec.labels, above_zero(np.nan_to_num(answers.scores)))
+
+    @property
+    def truth(self) -> NDArray[np.int64]:
+        """Positions of the true labels, or `NONE`, shape (n,)."""
+        return self.answers.truth(self.labels)
 
     @property
     def scores(self) -> NDArray[np.float64]:
         """Of the labels, shape (n, labels)."""
-        return self.outputs[:, : self.labels]
+        return self.outputs[:, : len(self.labels)]
+
+    @property
+    def named(self) -> NDArray[np.bool_]:
+        """Where there is a cell that may be named, shape (n,)."""
+        return self.answers.named(None)
 
     @property
     def right(self) -> NDArray[np.bool_]:
         """Where the true label is on top, shape (n,)."""
-        return np.asarray(self.found & (self.scores.argmax(axis=1) == self.truth), np.bool_)
+        return np.asarray(self.answers.found & (self.scores.argmax(axis=1) == self.truth), np.bool_)
 
     @property
     def measured(self) -> NDArray[np.bool_]:
         """Cells of the classes: what temperature and calibration are of, shape (n,)."""
-        return np.asarray(self.found & (self.truth != NONE), np.bool_)
+        return np.asarray(self.answers.found & (self.truth != NONE), np.bool_)
 
-    def rows(self, chosen: NDArray[np.bool_]) -> _Answers:
+    def rows(self, chosen: NDArray[np.bool_]) -> _Said:
         """Some of them."""
-        groups = tuple(group for group, keep in zip(self.groups, chosen, strict=True) if keep)
-        return _Answers(
-            self.truth[chosen], self.outputs[chosen], self.labels, self.found[chosen], self.named[chosen], groups
-        )
+        return _Said(self.answers.rows(chosen), self.labels, self.outputs[chosen])
 
     def temperature(self) -> float:
         """Fitted on them."""
         return fit_temperature(self.outputs[self.measured], self.truth[self.measured])
 
-    def at(self, temperature: float) -> _Answers:
+    def at(self, temperature: float) -> _Said:
         """What they would be with the logits divided further."""
         return replace(self, outputs=softened(self.outputs, temperature))
 
@@ -249,50 +256,30 @@ class _Answers:
 
 
 @dataclass(frozen=True, eq=False)
-class _Questions:
-    """Labelled pictures, ready to ask a file about."""
+class _AllOutputs:
+    """A file that is not packed yet, answering with a background's score too."""
 
-    pictures: tuple[Picture, ...]
-    shown: tuple[Shown | None, ...]
-    labels: tuple[str, ...]
+    interpreter: Interpreter
+    spec: ModelSpec
+    path: None = None
 
-    @classmethod
-    def read(cls, pictures: Sequence[Picture], spec: ModelSpec) -> _Questions:
-        """As the model is shown them; what cannot be read is left out."""
-        done, _ = read_with(pictures, lambda one, image: spec.shown_as.show_labelled(image, one.um_per_px))
-        return cls(tuple(picture for picture, _ in done), tuple(shown for _, shown in done), spec.labels)
-
-    def answers(self, flatbuffer: bytes) -> _Answers:
-        """What a TFLite model says."""
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "asked.tflite"
-            path.write_bytes(flatbuffer)
-            interpreter = load_interpreter(path)
-            rows = [None if one is None else interpreter.scores(one.pixels) for one in self.shown]
-        width = next((len(row) for row in rows if row is not None), len(self.labels))
-        positions = {label: place for place, label in enumerate(self.labels)}
-        return _Answers(
-            truth=np.array([positions.get(picture.label or "", NONE) for picture in self.pictures], np.int64),
-            outputs=above_zero(np.stack([np.zeros(width) if row is None else row for row in rows])),
-            labels=len(self.labels),
-            found=np.array([one is not None for one in self.shown], np.bool_),
-            named=np.array([one is not None and not one.mark for one in self.shown], np.bool_),
-            groups=tuple(group_names(self.pictures)),
-        )
+    def scores(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Float32, shape (n, outputs), of uint8 RGB pictures (n, height, width, 3)."""
+        return np.stack([self.interpreter.scores(picture) for picture in pixels])
 
 
-def _cross_fitted(answers: _Answers, at_least: float) -> tuple[_Answers, NDArray[np.bool_]]:
+def _cross_fitted(said: _Said, at_least: float) -> tuple[_Said, NDArray[np.bool_]]:
     """Answers at the temperature, and what is named at the threshold, that the other half of the photographs gives.
 
     A temperature fitted on top of another finds the same minimum, so that these answers owe nothing to the first.
     """
-    outputs, covered = np.empty_like(answers.outputs), np.zeros(len(answers.truth), np.bool_)
-    half = first_half(answers.groups)
+    outputs, covered = np.empty_like(said.outputs), np.zeros(len(said.truth), np.bool_)
+    half = first_half(said.answers.groups)
     for own, rest in ((half, ~half), (~half, half)):
-        softer = answers.at(answers.rows(rest).temperature())
+        softer = said.at(said.rows(rest).temperature())
         outputs[own] = softer.outputs[own]
         covered |= own & softer.named & (softer.scores.max(axis=1) >= softer.rows(rest).threshold(at_least))
-    return replace(answers, outputs=outputs), covered
+    return replace(said, outputs=outputs), covered
 
 
 def first_half(groups: Sequence[str], seed: int = 0) -> NDArray[np.bool_]:

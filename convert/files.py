@@ -6,43 +6,32 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bloodcell_edge.dataset.asking import read_questions
 from bloodcell_edge.dataset.pictures import Picture
-from bloodcell_edge.dataset.reading import read_with
-from bloodcell_edge.errors import ConversionError
+from bloodcell_edge.errors import ConversionError, SpecError
 from bloodcell_edge.files import refuse_existing, sha256_file, write_bytes
+from bloodcell_edge.model.choose import choose_model
 from bloodcell_edge.model.file import pack
 from bloodcell_edge.model.golden import golden_samples, kernel_tolerance
 from bloodcell_edge.model.interpreter import load_interpreter
 from bloodcell_edge.model.metadata import add_metadata
 from bloodcell_edge.model.spec import KERNEL_TOLERANCE, ModelSpec
-from bloodcell_edge.progress import Reporter
+from bloodcell_edge.progress import SILENT, Reporter
+from bloodcell_edge.runs import KERAS_FILE
+from bloodcell_edge.training.kerasmodel import KerasModel, open_keras
 
-from .calibrate import calibrate
+from .calibrate import calibrate, calibration_pictures
 from .compat import min_runtime
-from .representative import with_full_range
+from .representative import representative_pictures, with_full_range
 from .targets import Target
 from .tflite import to_tflite
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from numpy.typing import NDArray
-
-
-class KerasLike(Protocol):
-    """A Keras model with its spec; see `bloodcell_edge.training.kerasmodel`."""
-
-    @property
-    def net(self) -> Any:
-        """The Keras model."""
-
-    @property
-    def spec(self) -> ModelSpec:
-        """What it says of itself."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +51,67 @@ class Converted:
     min_runtime: str
 
 
+def convert(
+    model: str | Path | None = None,
+    *,
+    targets: Sequence[Target | str] = (Target.INT8, Target.FLOAT16),
+    out: str | Path | None = None,
+    representative: str | Path | None = None,
+    allow_small: bool = False,
+    labels: Sequence[str] | None = None,
+    view: str | None = None,
+    force: bool = False,
+    report: Reporter = SILENT,
+) -> list[Converted]:
+    """What `bce convert` does: choose the representative dataset, calibrate, convert, and write the files.
+
+    The int8 file of a run is calibrated on the pictures that the run held back; temperature and reject threshold go
+    into all files made with it. The Keras model stays as it was trained.
+
+    Args:
+        model: a .keras, a run folder, or None for the latest run.
+        targets: what to make of it; names such as "int8" will do.
+        out: folder for the files; None for the model's own.
+        representative: DATA to take the representative dataset from; None for the run's training pictures.
+        allow_small: accept fewer than 50 representative pictures, or a class missing.
+        labels: classes in output order, for a bare .keras without spec.json.
+        view: "frame" or "cell", likewise.
+        force: overwrite what is there.
+        report: told how far it is.
+
+    Raises:
+        MissingFile: there is no such model.
+        SpecError: it is not a model, or `labels` are not those of its spec.
+        OutputExists: a file is there and `force` is not given; nothing is converted then.
+        ConversionError: it cannot be converted, or calibrated.
+    """
+    path = choose_model(model, prefer=KERAS_FILE).path
+    wanted = [Target(target) for target in targets]
+    given = None if labels is None else tuple(labels)
+    keras_model = open_keras(path, labels=given, view=view)
+    if given not in (None, keras_model.spec.labels):
+        message = (
+            f"{path}: --labels {','.join(given or ())}, but its spec.json says {','.join(keras_model.spec.labels)}"
+        )
+        raise SpecError(message)
+    samples = (
+        representative_pictures(path, keras_model.spec, representative, allow_small=allow_small, report=report)
+        if any(target.needs_samples for target in wanted)
+        else []
+    )
+    return convert_files(
+        keras_model,
+        wanted,
+        path.parent if out is None else Path(out),
+        representative=samples,
+        calibration=calibration_pictures(path, wanted, report),
+        force=force,
+        report=report,
+    )
+
+
 def convert_files(
-    model: KerasLike,
+    model: KerasModel,
     targets: Sequence[Target],
     out: Path,
     *,
@@ -120,17 +168,17 @@ def _samples(
     if not pictures:
         message = f"{spec.name}: int8 needs a representative dataset, found no picture"
         raise ConversionError(message)
-    done, bad = read_with(pictures, lambda one, image: spec.shown_as.show_labelled(image, one.um_per_px))
-    for one in bad:
+    read = read_questions(pictures, [spec.shown_as])
+    for one in read.unreadable:
         report.say(f"left out of the representative dataset: {one.error}")
-    shown = [(picture, one.pixels) for picture, one in done if one is not None]
-    if not shown:
-        message = f"{spec.name}: int8 needs a representative dataset, found no cell in {len(done)} pictures"
+    cells = read.cells(spec.shown_as)
+    if not cells:
+        message = f"{spec.name}: int8 needs a representative dataset, found no cell in {len(read.pictures)} pictures"
         raise ConversionError(message)
-    if len(shown) < len(done):
-        report.say(f"left out of the representative dataset: {len(done) - len(shown)} pictures without a cell")
-    listed = tuple({"file": picture.file, "sha256": sha256_file(picture.path)} for picture, _ in shown)
-    return with_full_range(np.stack([pixels for _, pixels in shown])), listed
+    if without := len(read.pictures) - len(cells):
+        report.say(f"left out of the representative dataset: {without} pictures without a cell")
+    listed = tuple({"file": picture.file, "sha256": sha256_file(picture.path)} for picture, _ in cells)
+    return with_full_range(np.stack([pixels for _, pixels in cells])), listed
 
 
 def _spec(

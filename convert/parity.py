@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bloodcell_edge.dataset.evaluation import Predictor
-from bloodcell_edge.dataset.pictures import Picture, Unreadable
-from bloodcell_edge.dataset.reading import read_one_by_one
+from bloodcell_edge.dataset.asking import Answers, Predictor, ask_while_reading
+from bloodcell_edge.dataset.pictures import Picture
 from bloodcell_edge.errors import NoPictures, SpecError
 from bloodcell_edge.progress import Reporter
 from bloodcell_edge.statistics.intervals import mcnemar_exact
@@ -25,19 +21,13 @@ from .reports import CandidateParity, ParityReport
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from bloodcell_edge.imaging.image import Image
-    from bloodcell_edge.imaging.views import View
     from bloodcell_edge.model.spec import ModelSpec
-
-T = TypeVar("T")
 
 FEWEST_TO_PROVE = 100
 """With fewer pictures an agreement of 98 % cannot be told from one of 95 %: the gate does not pass."""
 
 FEWEST_FOR_RECALL = 50
 """A class with fewer pictures moves by over 2 points for a single one: only the agreement of all pictures gates it."""
-
-_TOGETHER = 64  # pictures that are asked about at once, as many as a Keras model takes in one batch
 
 
 @dataclass(frozen=True)
@@ -103,83 +93,35 @@ def compare(
             message = f"{candidate.path}: labels {candidate.model.spec.labels}, the reference has {labels}"
             raise SpecError(message)
         report.say(f"comparing {candidate.path.name}")
-    read, scores_of_all = _asked([reference, *(one.model for one in candidates)], pictures, report)
-    if not read:
+    expected, *answers = _comparable([reference, *(one.model for one in candidates)], pictures, report)
+    if not len(expected):
         message = f"{reference_file}: no picture of {', '.join(labels)} to compare on"
         raise NoPictures(message)
-    expected, *answers = scores_of_all
-    truth = np.array([labels.index(picture.label or "") for picture in read])
+    truth = expected.truth(labels)
     judged = []
-    for candidate, scores in zip(candidates, answers, strict=True):
-        alike = _at_temperature_of(candidate.model.spec, expected, reference.spec)
-        judged.append(judge(candidate, read, truth, alike, scores, limits))
-    groups = {picture.group for picture in read}
+    for candidate, said in zip(candidates, answers, strict=True):
+        alike = _at_temperature_of(candidate.model.spec, expected.scores, reference.spec)
+        judged.append(judge(candidate, expected.pictures, truth, alike, said.scores, limits))
+    groups = {picture.group for picture in expected.pictures}
     return ParityReport(
         passed=bool(judged) and all(one.passed for one in judged),
-        n=len(read),
+        n=len(expected),
         n_groups=None if None in groups else len(groups),
         reference_file=str(reference_file),
-        reference_accuracy=100 * float(np.mean(np.argmax(expected, axis=1) == truth)),
+        reference_accuracy=100 * float(np.mean(np.argmax(expected.scores, axis=1) == truth)),
         candidates=tuple(judged),
     )
 
 
-def _asked(
-    models: Sequence[Predictor], pictures: Sequence[Picture], report: Reporter
-) -> tuple[list[Picture], list[NDArray[np.float32]]]:
-    """The pictures that every model's view shows, and each model's scores of them, shape (n, labels).
-
-    The first pictures are asked about while others are read. The first model, TensorFlow's, leaves some of its cores
-    idle, and the others run on one: together they take less than in turns.
-    """
-    views = {model.spec.shown_as for model in models}
-    bad: list[Unreadable] = []
-    read: list[Picture] = []
-    answers: list[list[Future[NDArray[np.float32]]]] = [[] for _ in models]
-    count = 0
-    with _threads("asks the reference", "asks candidates") as (first, rest):
-        with report.bar("read") as progress:
-            rows = read_one_by_one(
-                pictures, lambda one, image: _shown(image, one.um_per_px, views), bad, progress=progress
-            )
-            for batch in _batches(rows):
-                count += len(batch)
-                complete = [(picture, shown) for picture, shown in batch if len(shown) == len(views)]
-                read += [picture for picture, _ in complete]
-                for place, model in enumerate(models if complete else ()):
-                    pixels = np.stack([shown[model.spec.shown_as] for _, shown in complete])
-                    answers[place].append((rest if place else first).submit(model.scores, pixels))
-        scores = [np.concatenate([one.result() for one in parts]) for parts in answers if parts]
+def _comparable(models: Sequence[Predictor], pictures: Sequence[Picture], report: Reporter) -> list[Answers]:
+    """What each model says to the pictures in which all of them find a cell; what is left out is said."""
+    answers, bad = ask_while_reading(models, pictures, report)
     for one in bad:
         report.say(f"left out: {one.error}")
-    if len(read) < count:
-        report.say(f"left out: {count - len(read)} pictures without a cell")
-    return read, scores
-
-
-@contextmanager
-def _threads(*names: str) -> Iterator[list[ThreadPoolExecutor]]:
-    """Pools of a thread each; an error or an interrupt waits for what they are at, not for all they were given."""
-    pools = [ThreadPoolExecutor(1, thread_name_prefix=name) for name in names]
-    try:
-        yield pools
-    finally:
-        for pool in pools:
-            pool.shutdown(wait=False, cancel_futures=True)
-        for pool in pools:
-            pool.shutdown()
-
-
-def _batches(rows: Iterable[T]) -> Iterator[list[T]]:
-    left = iter(rows)
-    while batch := list(islice(left, _TOGETHER)):
-        yield batch
-
-
-def _shown(image: Image, um_per_px: float | None, views: Iterable[View]) -> dict[View, Image]:
-    """A labelled picture as each view shows it; the views in which a cell is found."""
-    shown = {view: view.show_labelled(image, um_per_px) for view in views}
-    return {view: one.pixels for view, one in shown.items() if one is not None}
+    by_all = np.logical_and.reduce([one.found for one in answers])
+    if not by_all.all():
+        report.say(f"left out: {int((~by_all).sum())} pictures without a cell")
+    return [one.rows(by_all) for one in answers]
 
 
 def _at_temperature_of(spec: ModelSpec, scores: NDArray[np.float32], own: ModelSpec) -> NDArray[np.floating[Any]]:

@@ -8,16 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
+from bloodcell_edge.dataset.asking import read_questions
 from bloodcell_edge.dataset.layouts import load_data
 from bloodcell_edge.dataset.pictures import Picture
-from bloodcell_edge.dataset.reading import read_with
 from bloodcell_edge.dataset.split import HELD_BACK, load_split
 from bloodcell_edge.errors import MissingFile
 from bloodcell_edge.files import write_bytes, write_json
+from bloodcell_edge.model.choose import choose_model
 from bloodcell_edge.model.classifier import Classifier
 from bloodcell_edge.model.file import pack, read_model_file
-from bloodcell_edge.progress import Reporter
-from bloodcell_edge.runs import RunFolder
+from bloodcell_edge.progress import SILENT, Reporter
+from bloodcell_edge.runs import KERAS_FILE, RunFolder
 from bloodcell_edge.training.kerasmodel import KerasModel, open_keras
 
 from .layers import LOOKED_AT, advice, agreement_afresh, worst_layers
@@ -28,32 +29,38 @@ from .targets import Target
 
 
 def prove(
-    reference: Path, candidates: Sequence[Path], data: Path | None, *, limits: Limits, report: Reporter
+    reference: str | Path | None = None,
+    candidates: Sequence[str | Path] = (),
+    data: str | Path | None = None,
+    *,
+    limits: Limits = Limits(),  # noqa: B008 - frozen
+    report: Reporter = SILENT,
 ) -> ParityReport:
-    """Compare files with the Keras model they came from, and keep the report.
+    """What `bce parity` does: compare files with the Keras model they came from, and keep the report.
 
     On a run's held-back pictures the report goes into the run folder, and into each file of the run that passed. Where
     the answers of an int8 file are beyond the limits, its layers are looked at.
 
     Args:
-        reference: a .keras with spec.json beside it.
+        reference: a .keras with spec.json beside it, a run folder, or None for the latest run.
         candidates: .tflite files; none means all beside the reference.
         data: labelled pictures; None means the run's held-back ones.
         limits: the gate.
         report: told how far it is.
 
     Raises:
-        MissingFile: no candidate, or no split to compare on.
+        MissingFile: no model, no candidate, or no split to compare on.
     """
-    run = RunFolder(reference.parent)
-    files = list(candidates) or run.tflite_files()
+    path = choose_model(reference, prefer=KERAS_FILE).path
+    run = RunFolder(path.parent)
+    files = [Path(file) for file in candidates] or run.tflite_files()
     if not files:
         message = f"{run.path}: no .tflite beside the model to compare; run bce convert"
         raise MissingFile(message)
-    model = open_keras(reference)
+    model = open_keras(path)
     opened = [Candidate(file, Classifier.open(file)) for file in files]
     pictures = _held_back(run) if data is None else load_data(data, labels=model.spec.labels).only("test").pictures
-    found = compare(model, reference, opened, pictures, limits=limits, report=report)
+    found = compare(model, path, opened, pictures, limits=limits, report=report)
     found = replace(
         found,
         candidates=tuple(
@@ -74,8 +81,8 @@ def _explained(
     """With the layers that lose most, and what to try."""
     report.say(f"looking for the layers that lose most, to explain {Path(one.file).name}")
     some = choose_pictures(pictures, model.spec.labels, seed=0, samples=LOOKED_AT, allow_small=True)
-    done, _ = read_with(some, lambda one, image: model.spec.shown_as.show_labelled(image, one.um_per_px))
-    pixels = np.stack([shown.pixels for _, shown in done if shown is not None])
+    cells = read_questions(some, [model.spec.shown_as]).cells(model.spec.shown_as)
+    pixels = np.stack([pixels for _, pixels in cells])
     layers, afresh = worst_layers(model.net, pixels), agreement_afresh(model.net, pixels)
     return replace(one, layers=layers, advice=advice(layers, afresh=afresh, min_agreement=limits.min_agreement))
 

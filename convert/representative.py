@@ -80,7 +80,7 @@ def _by_photograph(pictures: list[Picture], seed: int) -> list[Picture]:
 
 
 def representative_pictures(
-    model: Path, spec: ModelSpec, given: Path | None, *, allow_small: bool, report: Reporter
+    model: Path, spec: ModelSpec, given: str | Path | None, *, allow_small: bool, report: Reporter
 ) -> list[Picture]:
     """Training pictures of the run that the model stands in, or of DATA without what the run holds back.
 

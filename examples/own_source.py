@@ -6,8 +6,7 @@ from datetime import datetime, timezone
 
 import numpy as np
 
-from bloodcell_edge import Store, load_model, run
-from bloodcell_edge.records import Frame
+from bloodcell_edge import Frame, Store, count_slide, load_model
 
 
 class Arrays:
@@ -24,4 +23,4 @@ class Arrays:
 
 
 with Store.open(sys.argv[2]) as store:
-    print(run(Arrays(sys.argv[3:]), load_model(sys.argv[1]), store, slide="arrays"))
+    print(count_slide(Arrays(sys.argv[3:]), load_model(sys.argv[1]), store, slide="arrays"))

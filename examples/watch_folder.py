@@ -2,7 +2,7 @@
 
 import sys
 
-from bloodcell_edge import Store, load_model, open_source, run
+from bloodcell_edge import Store, count_slide, load_model, open_source
 
 model, folder, file, pictures = sys.argv[1:]
 seen = 0
@@ -16,4 +16,4 @@ def show(progress) -> None:
 
 
 with open_source(f"folder:{folder}", watch=True) as source, Store.open(file) as store:
-    run(source, load_model(model), store, slide=folder, on_field=show, stop=lambda: seen >= int(pictures))
+    count_slide(source, load_model(model), store, slide=folder, on_field=show, stop=lambda: seen >= int(pictures))

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from bloodcell_edge.dataset.evaluation import figures
+from bloodcell_edge.dataset.asking import Answers, read_questions
 from bloodcell_edge.dataset.pictures import LABELS, Picture
-from bloodcell_edge.dataset.reading import read_with
 from bloodcell_edge.dataset.split import HELD_BACK, TRAIN, Member, load_split
 from bloodcell_edge.dataset.tables import read_rows
 from bloodcell_edge.errors import DataError
 from bloodcell_edge.files import write_bytes, write_text
+from bloodcell_edge.model.calibration import NONE
 from bloodcell_edge.model.card import as_markdown, sections
 from bloodcell_edge.model.choose import DEVICE_FILE, SHIPPED
 from bloodcell_edge.model.classifier import Classifier
@@ -36,7 +36,7 @@ from bloodcell_edge.training.backbone import BLOOD_WEIGHTS, save_backbone
 from bloodcell_edge.training.kerasmodel import open_keras
 
 if TYPE_CHECKING:
-    from bloodcell_edge.imaging.views import Shown
+    pass
 
 SMALL_FILE = "bloodcell-small-int8.tflite"
 FLOAT_FILE = "bloodcell-float16.tflite"
@@ -102,72 +102,49 @@ LABEL_ISSUES = (
 )
 
 
-@dataclass(frozen=True, eq=False)
-class Predictions:
-    """What one file says to held-back pictures.
-
-    Attributes:
-        pictures: of the labels, then of others.
-        scores: shape (n, labels); NaN where no cell was found.
-        found: bool, shape (n,).
-        marked: bool, shape (n,).
-    """
-
-    pictures: tuple[Picture, ...]
-    scores: np.ndarray
-    found: np.ndarray
-    marked: np.ndarray
-
-    def rows(self, chosen: np.ndarray) -> Predictions:
-        """Some of them."""
-        pictures = tuple(picture for picture, keep in zip(self.pictures, chosen, strict=True) if keep)
-        return Predictions(pictures, self.scores[chosen], self.found[chosen], self.marked[chosen])
-
-    def figures(self, spec: ModelSpec) -> dict[str, Any]:
-        """The figures of `bce evaluate` on those of the labels, and how many of the others are rejected."""
-        known = np.array([picture.label in spec.labels for picture in self.pictures])
-        ours, others = self.rows(known), self.rows(~known)
-        scores = np.nan_to_num(ours.scores)
-        found = figures(ours.pictures, scores, spec, no_cell=~ours.found, marked=ours.marked).as_json()
-        named = (
-            others.found & ~others.marked & (np.nan_to_num(others.scores).max(axis=1) >= (spec.reject_threshold or 0))
-        )
-        by_class = {
-            label: float((~named[[picture.label == label for picture in others.pictures]]).mean())
-            for label in sorted({picture.label or "" for picture in others.pictures})
-        }
-        return {**found, "unknown": {"n": len(named), "rejected": int((~named).sum()), "by_class": by_class}}
-
-    def by_source(self, spec: ModelSpec) -> list[dict[str, Any]]:
-        """Figures of each source alone, and of its pictures whose label nobody doubts."""
-        names = [source_of(picture).name for picture in self.pictures]
-        plain = np.array([not picture.note for picture in self.pictures])
-        kept = ("n", "accuracy", "accuracy_interval", "balanced_accuracy", "coverage")
-        found = []
-        for name in dict.fromkeys(names):
-            own = np.array([one == name for one in names])
-            parts = {name: own} if plain[own].all() else {name: own, f"{name}, no note on the label": own & plain}
-            for what, rows in parts.items():
-                figures = self.rows(rows).figures(spec)
-                found.append({"source": what, **{key: figures[key] for key in kept}})
-        return found
-
-    def as_csv(self, labels: Sequence[str]) -> str:
-        """A row a picture; scores as the file gave them, empty where there was no cell."""
-        stream = io.StringIO()
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow((*_COLUMNS, *labels))
-        for picture, scores, found, marked in zip(self.pictures, self.scores, self.found, self.marked, strict=True):
-            said = [f"{score:.8f}" for score in scores] if found else [""] * len(labels)
-            source = source_of(picture)
-            name = Path(picture.file).name
-            about = (source.folder, name, picture.label, below_source(picture.group or ""), picture.note)
-            writer.writerow((*about, int(found), int(marked), *said))
-        return stream.getvalue()
+def own_figures(answers: Answers, spec: ModelSpec) -> dict[str, Any]:
+    """The figures of `bce evaluate` on the pictures of the labels, and how many of the others are rejected."""
+    known = answers.truth(spec.labels) != NONE
+    ours, others = answers.rows(known), answers.rows(~known)
+    named = others.named(spec.reject_threshold)
+    labels = [picture.label or "" for picture in others.pictures]
+    by_class = {label: float((~named[[one == label for one in labels]]).mean()) for label in sorted(set(labels))}
+    unknown = {"n": len(named), "rejected": int((~named).sum()), "by_class": by_class}
+    return {**ours.figures(spec).as_json(), "unknown": unknown}
 
 
-def load_predictions(path: Path, labels: Sequence[str]) -> Predictions:
-    """Read what `Predictions.as_csv` wrote."""
+def by_source(answers: Answers, spec: ModelSpec) -> list[dict[str, Any]]:
+    """Figures of each source alone, and of its pictures whose label has no note."""
+    names = [source_of(picture).name for picture in answers.pictures]
+    plain = np.array([not picture.note for picture in answers.pictures])
+    kept = ("n", "accuracy", "accuracy_interval", "balanced_accuracy", "coverage")
+    found = []
+    for name in dict.fromkeys(names):
+        own = np.array([one == name for one in names])
+        parts = {name: own} if plain[own].all() else {name: own, f"{name}, no note on the label": own & plain}
+        for what, rows in parts.items():
+            figures = own_figures(answers.rows(rows), spec)
+            found.append({"source": what, **{key: figures[key] for key in kept}})
+    return found
+
+
+def as_csv(answers: Answers, labels: Sequence[str]) -> str:
+    """A row a picture; scores as the file gave them, empty where there was no cell."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow((*_COLUMNS, *labels))
+    rows = zip(answers.pictures, answers.scores, answers.found, answers.marked, strict=True)
+    for picture, scores, found, marked in rows:
+        said = [f"{score:.8f}" for score in scores] if found else [""] * len(labels)
+        source = source_of(picture)
+        name = Path(picture.file).name
+        about = (source.folder, name, picture.label, below_source(picture.group or ""), picture.note)
+        writer.writerow((*about, int(found), int(marked), *said))
+    return stream.getvalue()
+
+
+def load_predictions(path: Path, labels: Sequence[str]) -> Answers:
+    """Read what `as_csv` wrote."""
     rows = read_rows(path, (*_COLUMNS, *labels))
     pictures = tuple(
         Picture(Path(row["file"]), row["file"], row["label"], row["group"], note=row["note"], source=row["source"])
@@ -175,7 +152,7 @@ def load_predictions(path: Path, labels: Sequence[str]) -> Predictions:
     )
     scores = np.array([[float(row[label] or "nan") for label in labels] for row in rows], np.float32)
     found, marked = (np.array([row[key] == "1" for row in rows], np.bool_) for key in ("found", "marked"))
-    return Predictions(pictures, scores, found, marked)
+    return Answers(pictures, scores, found, marked)
 
 
 def source_of(picture: Picture) -> Source:
@@ -198,25 +175,19 @@ def below_source(name: str) -> str:
     return "/".join(parts[starts[0] :]) if starts else name
 
 
-def predict(file: Path, pictures: Sequence[Picture]) -> Predictions:
-    """Ask a file about pictures, from the files on."""
+def ask(file: Path, pictures: Sequence[Picture]) -> Answers:
+    """What a file says to pictures, from the files on.
+
+    Raises:
+        DataError: one cannot be read.
+    """
     classifier = Classifier.open(file)
-    view, labels = classifier.spec.shown_as, len(classifier.spec.labels)
-
-    def use(picture: Picture, image: Any) -> Shown | None:
-        return view.show_labelled(image, picture.um_per_px)
-
-    done, bad = read_with(pictures, use)
-    if bad:
-        message = f"{bad[0].file}: cannot be read any more ({bad[0].error}); ship from the machine that trained"
+    questions = read_questions(pictures, [classifier.spec.shown_as])
+    if questions.unreadable:
+        bad = questions.unreadable[0]
+        message = f"{bad.file}: cannot be read any more ({bad.error}); ship from the machine that trained"
         raise DataError(message)
-    scores = np.full((len(done), labels), np.nan, np.float32)
-    for row, (_, shown) in enumerate(done):
-        if shown is not None:
-            scores[row] = classifier.scores(shown.pixels[None])[0]
-    found = np.array([shown is not None for _, shown in done], np.bool_)
-    marked = np.array([shown is not None and bool(shown.mark) for _, shown in done], np.bool_)
-    return Predictions(tuple(picture for picture, _ in done), scores, found, marked)
+    return questions.ask(classifier)
 
 
 def counts(rows: Sequence[Member], labels: Sequence[str]) -> list[dict[str, Any]]:
@@ -237,12 +208,12 @@ def _count(rows: Sequence[Member], source: Source, label: str, side: str) -> tup
     return len(own), len({row.picture.group for row in own})
 
 
-def sealed(file: Path, name: str, predictions: Predictions, card: Mapping[str, Any]) -> bytes:
+def sealed(file: Path, name: str, answers: Answers, card: Mapping[str, Any]) -> bytes:
     """A converted file under a name, with the figures of its own answers, and its card."""
     model = read_model_file(file)
     spec = model.spec
     kept = {key: spec.figures[key] for key in ("calibration", "rejection") if key in spec.figures}
-    own = {**predictions.figures(spec), "by_source": predictions.by_source(spec), "target": spec.target, **kept}
+    own = {**own_figures(answers, spec), "by_source": by_source(answers, spec), "target": spec.target, **kept}
     attribution = tuple(source.citation for source in SOURCES)
     chosen = tuple({**one, "file": below_source(one["file"])} for one in spec.representative)
     return pack(
@@ -418,7 +389,7 @@ def _ship(
     asked = [row.picture for row in (*rows, *others) if row.split == HELD_BACK]
     for made, shipped in names.items():
         labels = read_model_file(run.path / made).spec.labels
-        predictions = predict(run.path / made, asked)
+        answers = ask(run.path / made, asked)
         unknown = sorted({row.picture.label or "" for row in others})
         card = {
             "sources": counts((*rows, *others), (*labels, *unknown)),
@@ -429,9 +400,9 @@ def _ship(
             "label_issues": LABEL_ISSUES,
         }
         name = shipped.rpartition("-")[0]  # without the target
-        write_bytes(out / shipped, sealed(run.path / made, name, predictions, card))
+        write_bytes(out / shipped, sealed(run.path / made, name, answers, card))
         if shipped == DEVICE_FILE:
-            write_text(out / PREDICTIONS, predictions.as_csv(labels))
+            write_text(out / PREDICTIONS, as_csv(answers, labels))
         click.echo(f"{out / shipped}")
 
 

@@ -28,7 +28,7 @@ from ..imaging.image import read_image
 from ..imaging.locate import locate
 from ..model.classifier import Classifier
 from ..progress import SILENT, Reporter
-from ..slide.run import run as run_pipeline
+from ..slide.run import count_slide
 from ..slide.store import Store
 from . import apart
 from .figures import (
@@ -205,7 +205,7 @@ class Case(NamedTuple):
         with TemporaryDirectory() as place, Store.open(Path(place) / "results.sqlite") as store:
             start = time.perf_counter()
             with open_source(f"folder:{folder}") as source:
-                run_pipeline(source, self.classifier, store, slide="benchmark")
+                count_slide(source, self.classifier, store, slide="benchmark")
             return time.perf_counter() - start
 
 

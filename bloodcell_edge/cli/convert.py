@@ -44,36 +44,22 @@ def convert(
       bce convert runs/latest --int8 --out device/
     """
     from ..model.choose import choose_model
+    from ..runs import KERAS_FILE
 
-    path = say_choice(choose_model(model, prefer="model.keras"))  # before TensorFlow takes its seconds
+    path = say_choice(choose_model(model, prefer=KERAS_FILE))  # before TensorFlow takes its seconds
 
-    from convert.calibrate import calibration_pictures
-    from convert.files import convert_files
-    from convert.representative import representative_pictures
-    from convert.targets import Target
+    from convert.files import convert as convert_model
 
-    from ..errors import SpecError
-    from ..training.kerasmodel import open_keras
-
-    targets = [target for target in Target if wanted[target.value]] or [Target.INT8, Target.FLOAT16]
-    keras_model = open_keras(path, labels=labels, view=view)
-    if labels not in (None, keras_model.spec.labels):
-        message = f"{path}: --labels {','.join(labels)}, but its spec.json says {','.join(keras_model.spec.labels)}"
-        raise SpecError(message)
-    report = Terminal()
-    samples = (
-        representative_pictures(path, keras_model.spec, representative, allow_small=allow_small, report=report)
-        if any(target.needs_samples for target in targets)
-        else []
-    )
-    made = convert_files(
-        keras_model,
-        targets,
-        out or path.parent,
-        representative=samples,
-        calibration=calibration_pictures(path, targets, report),
+    made = convert_model(
+        path,
+        targets=[name for name, asked_for in wanted.items() if asked_for] or ["int8", "float16"],
+        out=out,
+        representative=representative,
+        allow_small=allow_small,
+        labels=labels,
+        view=view,
         force=force,
-        report=report,
+        report=Terminal(),
     )
     if as_json:
         files = [

@@ -111,32 +111,19 @@ class Demo:
         )
 
     def _convert(self, run: RunFolder) -> None:
-        from convert.calibrate import calibration_pictures
-        from convert.files import convert_files
-        from convert.representative import representative_pictures
-        from convert.targets import Target
-
-        from ..training.kerasmodel import open_keras
+        from convert.files import convert
 
         self._say("convert")
-        model = open_keras(run.model)
-        samples = representative_pictures(run.model, model.spec, None, allow_small=False, report=self.terminal)
-        targets = [Target.INT8, Target.FLOAT16]
-        calibration = calibration_pictures(run.model, targets, self.terminal)
-        made = convert_files(
-            model, targets, run.path, representative=samples, calibration=calibration, report=self.terminal
-        )
-        rows = [(one.file.name, f"{one.bytes:,}", one.min_runtime) for one in made]
+        rows = [(one.file.name, f"{one.bytes:,}", one.min_runtime) for one in convert(run.path, report=self.terminal)]
         click.echo(table(("file", "bytes", "oldest runtime"), rows))
 
     def _parity(self, run: RunFolder) -> bool:
-        from convert.parity import Limits
         from convert.proof import prove
 
         from .parity import summary
 
         self._say("parity")
-        found = prove(run.model, (), None, limits=Limits(), report=self.terminal)
+        found = prove(run.path, report=self.terminal)
         click.echo(summary(found))
         return found.passed
 

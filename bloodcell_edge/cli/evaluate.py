@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from .terminal.options import PATH, Terminal, echo_json, group_by_option, json_option, percent, say_choice, table
-
-if TYPE_CHECKING:
-    from ..dataset.evaluation import Predictor
 
 
 @click.command()
@@ -29,19 +25,16 @@ def evaluate(
       bce evaluate DATA
       bce evaluate runs/latest/model.keras DATA --plots plots/
     """
-    from ..dataset.evaluation import copy_test, evaluate_files
-    from ..dataset.layouts import load_data
+    from ..dataset.evaluation import evaluate_data
     from ..model.choose import choose_model
+    from ..training.opening import open_model
 
     if len(arguments) > 2:
         message = f"expected [MODEL] DATA, found {len(arguments)} arguments"
         raise click.UsageError(message)
     path = say_choice(choose_model(arguments[0] if len(arguments) == 2 else None))
-    model = open_model(path)
-    dataset = load_data(arguments[-1], labels=model.spec.labels, group_by=group_by).only("test")
     report = Terminal()
-    is_copy = None if allow_seen else copy_test(path)
-    answers = evaluate_files(model, dataset, allow_seen=allow_seen, is_copy=is_copy, report=report)
+    answers = evaluate_data(open_model(path), arguments[-1], group_by=group_by, allow_seen=allow_seen, report=report)
     if plots is not None:
         from ..training.plots import save_plots
 
@@ -70,14 +63,3 @@ def evaluate(
     click.echo("\nconfusion (rows true, columns said)")
     counts = [(label, *map(str, row)) for label, row in zip(found.labels, found.confusion, strict=True)]
     click.echo(table(("", *found.labels, "no cell"), counts))
-
-
-def open_model(path: Path) -> Predictor:
-    """A `Classifier` for a .tflite, a `KerasModel` for a .keras; TensorFlow is loaded for the latter alone."""
-    if path.suffix == ".keras":
-        from ..training.kerasmodel import open_keras
-
-        return open_keras(path)
-    from ..model.classifier import Classifier
-
-    return Classifier.open(path)

@@ -47,8 +47,9 @@ def parity(
     """
     from ..errors import GateFailure
     from ..model.choose import choose_model
+    from ..runs import KERAS_FILE
 
-    path = say_choice(choose_model(reference, prefer="model.keras"))  # before TensorFlow takes its seconds
+    path = say_choice(choose_model(reference, prefer=KERAS_FILE))  # before TensorFlow takes its seconds
 
     from convert.parity import Limits
     from convert.proof import prove

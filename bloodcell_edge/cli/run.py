@@ -78,8 +78,7 @@ def run(
     from ..capture import open_source
     from ..model.choose import choose_model
     from ..model.classifier import Classifier
-    from ..slide.run import Settings
-    from ..slide.run import run as run_pipeline
+    from ..slide.run import Settings, count_slide
     from ..slide.store import Store
 
     trigger = choose_trigger(source, every, on_change=on_change, on_key=on_key)
@@ -95,12 +94,11 @@ def run(
                 screen.say("this model takes whole pictures: one result a picture, not countable as cells")
             name, done = slide or default_slide(source), None
             try:
-                done = run_pipeline(
+                done = count_slide(
                     fields,
                     classifier,
                     store,
                     slide=name,
-                    model_file=str(path),
                     settings=settings,
                     trigger=trigger and trigger(),
                     on_field=screen.field,

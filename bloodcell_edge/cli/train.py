@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,27 +70,17 @@ def train(
       bce train DATA
       bce train DATA --recipe original --weights mobilenet_v2_notop.weights.h5
     """
-    from ..dataset.layouts import load_all
     from ..dataset.pictures import LABELS
-    from ..runs import point_latest
-    from ..training.fit import train as run_training
+    from ..model.spec import load_spec
+    from ..runs import RunFolder
+    from ..training.fit import train_data
     from ..training.recipes import choose_recipe
-    from ..training.runfolder import new_run_folder
 
     recipe = choose_recipe(options.pop("recipe"), **options) if recipe_file is None else _recipe_of(recipe_file)
-    dataset = load_all(paths, labels=labels or LABELS, group_by=group_by, subset="train")
-    report = Terminal()
-    run = new_run_folder(name, recipe, dataset)
-    if force:
-        shutil.rmtree(run.path, ignore_errors=True)
-    report.log_to(run.log)
-    try:
-        spec = run_training(dataset, recipe, run, report=report)
-    except KeyboardInterrupt:
-        report.say(f"stopped; the same command goes on from the last epoch, kept in {run.path}")
-        raise
-    point_latest(run.path)
-    figures = spec.figures
+    run = RunFolder(
+        train_data(paths, recipe, labels=labels or LABELS, group_by=group_by, name=name, force=force, report=Terminal())
+    )
+    figures = load_spec(run.spec).figures
     if as_json:
         echo_json({"run": str(run.path), "heldback": dict(figures)})
         return

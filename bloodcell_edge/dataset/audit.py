@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from ..errors import BceError, NoPictures
 from ..progress import Progress, Reporter
+from .photograph import PictureFeatures
 from .photographs import DisjointSets, PhotographIndex, in_order, read_features
 from .pictures import Dataset, Picture, Unreadable
 
@@ -97,7 +97,7 @@ def _find(
         else:
             readable.append(picture)
             digests.append(view.digest)
-            groups.append(index._add(view))
+            groups.append(index.add_features(view))
         if progress is not None:
             progress(number, len(pictures))
     if not readable:
@@ -166,13 +166,33 @@ def _count_labels(dataset: Dataset, labels: Iterable[str | None]) -> dict[str, i
     return {label: counts[label] for label in (*dataset.labels, *sorted(set(counts) - set(dataset.labels)))}
 
 
-def with_photographs(pictures: Sequence[Picture], report: Reporter) -> list[Picture]:
-    """Fill in which photograph each picture shows, where nobody said; what somebody said of some pictures holds."""
+def with_photographs(
+    pictures: Sequence[Picture], report: Reporter, features: Sequence[PictureFeatures] | None = None
+) -> list[Picture]:
+    """Fill in which photograph each picture shows, where it has no group; groups that are given hold.
+
+    Args:
+        pictures: readable ones.
+        report: told how far it is.
+        features: of each; None to open the pictures and take them.
+    """
     if all(picture.group for picture in pictures):
         return list(pictures)
     with report.bar("find photographs") as progress:
-        found = audit(Dataset(Path(), (), tuple(pictures)), progress=progress).group_of
+        groups = _join_given(pictures, _grouped(pictures, features, progress))
     named: dict[int, str] = {}
-    for picture in pictures:
-        named.setdefault(found[picture.file], picture.file)  # a photograph is called by the first file that shows it
-    return [replace(picture, group=named[found[picture.file]]) for picture in pictures]
+    for picture, group in zip(pictures, groups, strict=True):
+        named.setdefault(group, picture.file)  # a photograph is called by the first file that shows it
+    return [replace(picture, group=named[group]) for picture, group in zip(pictures, groups, strict=True)]
+
+
+def _grouped(pictures: Sequence[Picture], features: Sequence[PictureFeatures] | None, progress: Progress) -> list[int]:
+    """The photograph of each picture, found."""
+    index = PhotographIndex()
+    if features is None:
+        return index.add_all([picture.path for picture in pictures], progress=progress)
+    found = []
+    for number, one in enumerate(features, 1):
+        found.append(index.add_features(one))
+        progress(number, len(features))
+    return [index.current(group) for group in found]

@@ -43,7 +43,6 @@ from .photograph import (
     compare,
     picture_features,
 )
-from .pictures import Picture
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -190,7 +189,25 @@ class PhotographIndex:
         Returns:
             The group of its photograph. A later picture can show that two groups are one: see `current`.
         """
-        return self._add(picture_features(image))
+        return self.add_features(picture_features(image))
+
+    def add_features(self, view: PictureFeatures) -> int:
+        """`add` a picture by its features, taken before."""
+        known = self._by_digest.get(view.digest)
+        if known is not None:
+            return self.current(self._group_of_view[known])
+        keys = self._buckets.keys(view.descriptors)
+        matches = self._matches(view, keys)
+        if not matches:
+            group = self._groups.new()
+            self._keep(view, keys, group)
+            return group
+        group = self.current(self._group_of_view[matches[0].view])
+        for match in matches[1:]:
+            group = self._join(group, self._group_of_view[match.view])
+        if max(match.inliers for match in matches) < _CLOSE and self._views_in[group] < _VIEWS:
+            self._keep(view, keys, group)
+        return group
 
     def add_all(self, images: Sequence[str | Path] | Sequence[Image], *, progress: Progress | None = None) -> list[int]:
         """Add many pictures, decoded and described on two threads, a bounded number in memory at once.
@@ -210,7 +227,7 @@ class PhotographIndex:
         for number, view in enumerate(read_features(images), 1):
             if isinstance(view, BceError):
                 raise view
-            groups.append(self._add(view))
+            groups.append(self.add_features(view))
             if progress is not None:
                 progress(number, len(images))
         return [self.current(group) for group in groups]
@@ -289,23 +306,6 @@ class PhotographIndex:
             view = PictureFeatures(points[number], descriptors[number], arrays["thumbs"][number], digest)
             index._keep(view, index._buckets.keys(view.descriptors), int(group))
         return index
-
-    def _add(self, view: PictureFeatures) -> int:
-        known = self._by_digest.get(view.digest)
-        if known is not None:
-            return self.current(self._group_of_view[known])
-        keys = self._buckets.keys(view.descriptors)
-        matches = self._matches(view, keys)
-        if not matches:
-            group = self._groups.new()
-            self._keep(view, keys, group)
-            return group
-        group = self.current(self._group_of_view[matches[0].view])
-        for match in matches[1:]:
-            group = self._join(group, self._group_of_view[match.view])
-        if max(match.inliers for match in matches) < _CLOSE and self._views_in[group] < _VIEWS:
-            self._keep(view, keys, group)
-        return group
 
     def _join(self, a: int, b: int) -> int:
         a, b = self.current(a), self.current(b)
@@ -390,9 +390,11 @@ def read_features(images: Sequence[str | Path] | Sequence[Image]) -> Iterator[Pi
             waiting.extend(pool.submit(one, image) for image in islice(left, 1))
 
 
-def save_photographs(path: Path, pictures: Sequence[Picture], report: Reporter) -> None:
+def save_photographs(path: Path, features: Sequence[PictureFeatures], report: Reporter) -> None:
     """Keep local features of the training photographs, so that a turned copy of one is known again."""
     index = PhotographIndex()
     with report.bar("remember photographs") as progress:
-        index.add_all([picture.path for picture in pictures], progress=progress)
+        for number, one in enumerate(features, 1):
+            index.add_features(one)
+            progress(number, len(features))
     index.save(path)

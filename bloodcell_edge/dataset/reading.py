@@ -1,13 +1,16 @@
-"""Decoding labelled pictures on all cores; what cannot be read is collected by name."""
+"""Decoding labelled pictures on all cores, each file opened once; what cannot be read is collected by name."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import MissingFile, NoPictures, PictureError
-from ..imaging.image import read_image
+from ..imaging.image import decode, read_file
 from ..progress import Progress
 from .pictures import Picture, Unreadable
 
@@ -17,10 +20,30 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A labelled picture while it is open.
+
+    Attributes:
+        picture: which.
+        data: the bytes of its file.
+        image: uint8 RGB, shape (height, width, 3).
+    """
+
+    picture: Picture
+    data: bytes
+    image: Image
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the file's bytes, hexadecimal."""
+        return hashlib.sha256(self.data).hexdigest()
+
+
 def read_each(
     pictures: Sequence[Picture], use: Callable[[Image], T], *, progress: Progress | None = None
 ) -> tuple[list[tuple[Picture, T]], list[Unreadable]]:
-    """As `read_with`, for what needs no more than the pixels.
+    """As `read_opened`, for what needs no more than the pixels.
 
     Args:
         pictures: what to read, order kept.
@@ -30,17 +53,17 @@ def read_each(
     Raises:
         NoPictures: pictures were given and none can be read.
     """
-    return read_with(pictures, lambda _, image: use(image), progress=progress)
+    return read_opened(pictures, lambda opened: use(opened.image), progress=progress)
 
 
-def read_with(
-    pictures: Sequence[Picture], use: Callable[[Picture, Image], T], *, progress: Progress | None = None
+def read_opened(
+    pictures: Sequence[Picture], use: Callable[[Opened], T], *, progress: Progress | None = None
 ) -> tuple[list[tuple[Picture, T]], list[Unreadable]]:
     """Decode pictures on all cores and keep what `use` makes of each.
 
     Args:
         pictures: what to read, order kept.
-        use: called with the picture and its pixels, uint8 RGB (height, width, 3), on a worker thread.
+        use: called on a worker thread; what it is given is let go of afterwards.
         progress: called as pictures are done.
 
     Returns:
@@ -55,15 +78,15 @@ def read_with(
 
 def read_one_by_one(
     pictures: Sequence[Picture],
-    use: Callable[[Picture, Image], T],
+    use: Callable[[Opened], T],
     bad: list[Unreadable],
     *,
     progress: Progress | None = None,
 ) -> Iterator[tuple[Picture, T]]:
-    """As `read_with`, for whoever can begin with the first pictures while the others are read.
+    """As `read_opened`, for work that can begin with the first pictures while the others are read.
 
     Args:
-        pictures: as for `read_with`.
+        pictures: as for `read_opened`.
         use: likewise.
         bad: the unreadable ones are added to it.
         progress: likewise.
@@ -78,7 +101,8 @@ def read_one_by_one(
 
     def one(picture: Picture) -> T | Unreadable:
         try:
-            return use(picture, read_image(picture.path))
+            data = read_file(picture.path)
+            return use(Opened(picture, data, decode(data, name=str(picture.path))))
         except (PictureError, MissingFile) as error:
             return Unreadable(picture.file, str(error))
 

@@ -156,15 +156,21 @@ def leaky_split(pictures: Sequence[Picture], share: float = 0.2) -> list[str]:
     return sides
 
 
-def members(pictures: Sequence[Picture], rule: SplitRule) -> list[Member]:
+def members(pictures: Sequence[Picture], rule: SplitRule, sha256: Sequence[str] | None = None) -> list[Member]:
     """Split readable pictures with known groups.
+
+    Args:
+        pictures: labelled.
+        rule: how.
+        sha256: of each file; None to read the files for it.
 
     Raises:
         DataError: a class is too small to hold something back.
     """
     leaky = leaky_split(pictures) if rule.leaky_too else [""] * len(pictures)
-    rows = zip(pictures, split_pictures(pictures, rule), leaky, strict=True)
-    return [Member(picture, side, other, sha256_file(picture.path)) for picture, side, other in rows]
+    hashes = [sha256_file(picture.path) for picture in pictures] if sha256 is None else sha256
+    rows = zip(pictures, split_pictures(pictures, rule), leaky, hashes, strict=True)
+    return [Member(*row) for row in rows]
 
 
 def save_split(path: Path, rows: Sequence[Member]) -> None:

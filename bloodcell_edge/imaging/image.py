@@ -57,16 +57,24 @@ def read_image(path: str | Path) -> Image:
         MissingFile: there is no such file.
         PictureError: it is empty, truncated or not a picture.
     """
-    path = Path(path)
+    return decode(read_file(path), name=str(path))
+
+
+def read_file(path: str | Path) -> bytes:
+    """The bytes of a picture file, not decoded.
+
+    Raises:
+        MissingFile: there is no such file.
+        PictureError: it cannot be read.
+    """
     try:
-        data = path.read_bytes()
+        return Path(path).read_bytes()
     except FileNotFoundError as error:
         message = f"{path}: no such file"
         raise MissingFile(message) from error
     except OSError as error:
         message = f"{path}: cannot be read ({error.strerror})"
         raise PictureError(message) from error
-    return decode(data, name=str(path))
 
 
 def decode(data: bytes, *, name: str = "picture") -> Image:

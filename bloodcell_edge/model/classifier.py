@@ -37,11 +37,12 @@ class Classifier:
     Attributes:
         spec: what the file says of itself.
         interpreter: what runs it.
+        path: of the file; None where it was not opened from one.
     """
 
-    def __init__(self, spec: ModelSpec, interpreter: Interpreter) -> None:
+    def __init__(self, spec: ModelSpec, interpreter: Interpreter, path: Path | None = None) -> None:
         """Join a spec and an interpreter; use `open` instead."""
-        self.spec, self.interpreter = spec, interpreter
+        self.spec, self.interpreter, self.path = spec, interpreter, path
 
     @classmethod
     def open(cls, path: str | Path, *, threads: int | None = 1, check: bool = True) -> Classifier:
@@ -66,7 +67,7 @@ class Classifier:
             raise SpecError(message)
         if check:
             replay(interpreter, model.spec, name=str(path), runtime=interpreter.runtime)
-        return cls(model.spec, interpreter)
+        return cls(model.spec, interpreter, model.path)
 
     def __repr__(self) -> str:
         """Name, target and interpreter."""

@@ -1,7 +1,7 @@
 """The only loop: source -> trigger -> locate -> quality -> classify -> overlap -> store -> whoever is shown.
 
     with open_source("folder:slides/A12") as source, Store.open("bloodcell.sqlite") as store:
-        done = run(source, load_model(), store, slide="A12")
+        done = count_slide(source, load_model(), store, slide="A12")
         print(store.differential(done.reading).status)
 
 What is counted:
@@ -113,13 +113,12 @@ class Outcome:
     ended: Literal["source", "stop", "cells"]
 
 
-def run(
+def count_slide(
     source: Source,
     classifier: Classifier,
     store: Store,
     *,
     slide: str,
-    model_file: str = "",
     settings: Settings | None = None,
     trigger: Trigger | None = None,
     on_field: Callable[[Progress], None] | None = None,
@@ -135,7 +134,6 @@ def run(
         classifier: an open model.
         store: open to write.
         slide: what is counted together; going on with one that is in the store adds what is missing.
-        model_file: where the model was read from, for the store.
         settings: other than the usual ones.
         trigger: which frames are taken in, closed at the end; None: each field once at rest where a stage lies under a
             camera, else all.
@@ -152,7 +150,7 @@ def run(
         source,
         classifier,
         store,
-        store.reading(slide, classifier.spec, file=model_file),
+        store.reading(slide, classifier.spec, file=str(classifier.path or "")),
         settings or Settings(),
         on_field or _nothing,
         on_notice or _nothing,
@@ -183,7 +181,7 @@ class _Ready:
 
 @dataclass(eq=False)
 class _Loop:
-    """One run: what it was given, see `run`, and where it is."""
+    """One run: what it was given, see `count_slide`, and where it is."""
 
     _source: Source
     _classifier: Classifier

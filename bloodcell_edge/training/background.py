@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..dataset.asking import Answers
 from ..dataset.audit import with_photographs
 from ..dataset.pictures import Picture, count_by_label
 from ..dataset.split import HELD_BACK, TRAIN, Member, members, save_split
@@ -147,23 +148,30 @@ class Others:
     def figures(self) -> dict[str, int]:
         """How many of those held back are rejected: their top score is below a half, or there is no cell to name."""
         rows = self.prepared.rows(self.side(HELD_BACK))
-        top = bare_model(self.state).scores(rows.pixels).max(axis=1, initial=0.0)
-        unidentified = rows.found & ((top < BACKGROUND_THRESHOLD) | rows.marked)
-        no_cell = int((~rows.found).sum())
-        asked = {"unidentified": int(unidentified.sum()), "no_cell": no_cell}
-        return {"n": len(top), "rejected": sum(asked.values()), **asked}
+        scores = bare_model(self.state).scores(rows.pixels)
+        return Answers(rows.pictures, scores, rows.found, rows.marked).rejections(BACKGROUND_THRESHOLD)
 
 
-def learn_background(state: TrainingRun, unknown: Sequence[Picture]) -> Others | None:
-    """Fit an output for none of the classes; None where there are no pictures of others."""
+def learn_background(state: TrainingRun, unknown: Sequence[Picture], *, remember: bool = True) -> Others | None:
+    """Fit an output for none of the classes; None where there are no pictures of others.
+
+    Args:
+        state: with a trained network.
+        unknown: pictures of other classes.
+        remember: see `split_and_prepare`.
+    """
     recipe, report = state.recipe, state.report
     if not unknown:
         report.say("no pictures of other classes: nothing is learnt of what is none of these")
         return None
     with report.bar("read others") as progress:
-        prepared = prepare_pictures(unknown, recipe.shown_as, margin=recipe.margin, progress=progress)
-    pictures = with_photographs(prepared.pictures, report)
-    others = Others(state, tuple(members(pictures, recipe.split)), replace(prepared, pictures=tuple(pictures)))
+        features = remember or not all(picture.group for picture in unknown)
+        prepared = prepare_pictures(
+            unknown, recipe.shown_as, margin=recipe.margin, features=features, progress=progress
+        )
+    pictures = with_photographs(prepared.pictures, report, prepared.features)
+    rows = members(pictures, recipe.split, prepared.sha256)
+    others = Others(state, tuple(rows), replace(prepared, pictures=tuple(pictures)))
     save_split(state.folder.unknown, others.rows)
     trained = others.side(TRAIN)
     report.say(f"none of these: learning from {counts_in_words(count_by_label([pictures[row] for row in trained]))}")

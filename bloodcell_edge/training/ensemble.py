@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..dataset.evaluation import figures
+from ..dataset.asking import Answers, read_questions
 from ..dataset.pictures import Dataset, Picture, count_by_label
-from ..dataset.reading import read_with
 from ..dataset.split import (
     HELD_BACK,
     TRAIN,
@@ -48,8 +47,6 @@ from .runfolder import is_unfinished, named_run, run_config
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ..imaging.image import Image
-    from ..imaging.views import Shown, View
 
 _MEMBERS = "ensemble.json"  # which runs, by the hash of their models
 _TEACHER = "teacher.json"  # likewise, in the student's folder
@@ -61,27 +58,13 @@ class EnsembleAnswers:
 
     Attributes:
         rows: the pictures.
-        scores: average of the runs that see a cell, float32, shape (n, labels); 0 where none does.
-        by_member: float32, shape (members, n, labels); 0 where that run sees no cell.
-        found: bool, shape (members, n): which run sees a cell.
-        marked: bool, shape (members, n): cells that are not named whatever the scores.
+        average: of the runs that see a cell; one is marked where every run that sees it has it marked.
+        by_member: of each run.
     """
 
     rows: tuple[Member, ...]
-    scores: NDArray[np.float32]
-    by_member: NDArray[np.float32]
-    found: NDArray[np.bool_]
-    marked: NDArray[np.bool_]
-
-    @property
-    def seen(self) -> NDArray[np.bool_]:
-        """Where any run sees a cell, shape (n,)."""
-        return np.asarray(self.found.any(axis=0), np.bool_)
-
-    @property
-    def not_named(self) -> NDArray[np.bool_]:
-        """Where every run that sees a cell has it marked, shape (n,)."""
-        return self.seen & ~np.asarray((self.found & ~self.marked).any(axis=0), np.bool_)
+    average: Answers
+    by_member: tuple[Answers, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,39 +101,29 @@ class Ensemble:
         Raises:
             NoPictures: none can be read.
         """
-        views = list(dict.fromkeys(member.spec.shown_as for member in self.members))
-        with report.bar("read") as progress:
-            done, bad = read_with(
-                [row.picture for row in rows], lambda one, image: _shown(one, image, views), progress=progress
-            )
-        for one in bad:
+        views = [member.spec.shown_as for member in self.members]
+        questions = read_questions([row.picture for row in rows], views, report=report)
+        for one in questions.unreadable:
             report.say(f"left out: {one.error}")
-        row_of = {id(row.picture): row for row in rows}
-        read = tuple(row_of[id(picture)] for picture, _ in done)
-        each = []
+        by_member = []
         with report.bar("ask") as progress:
             for number, member in enumerate(self.members, 1):
-                each.append(_asked(member, [shown[member.spec.shown_as] for _, shown in done]))
+                by_member.append(questions.ask(member))
                 progress(number, len(self.members))
-        by_member, found, marked = (np.stack(column) for column in zip(*each, strict=True))
-        seeing = np.maximum(found.sum(axis=0), 1)[:, np.newaxis]
-        average = (by_member.sum(axis=0) / seeing).astype(np.float32)
-        return EnsembleAnswers(read, average, by_member, found, marked)
+        row_of = {id(row.picture): row for row in rows}
+        read = tuple(row_of[id(picture)] for picture in questions.pictures)
+        return EnsembleAnswers(read, averaged(by_member), tuple(by_member))
 
 
-def _shown(picture: Picture, image: Image, views: Sequence[View]) -> dict[View, Shown | None]:
-    return {view: view.show_labelled(image, picture.um_per_px) for view in views}
-
-
-def _asked(
-    model: KerasModel, shown: Sequence[Shown | None]
-) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Scores, whether there is a cell, whether it is marked."""
-    found = np.array([one is not None for one in shown], np.bool_)
-    scores = np.zeros((len(shown), len(model.spec.labels)), np.float32)
-    if found.any():
-        scores[found] = model.scores(np.stack([one.pixels for one in shown if one is not None]))
-    return scores, found, np.array([one is not None and bool(one.mark) for one in shown], np.bool_)
+def averaged(answers: Sequence[Answers]) -> Answers:
+    """The mean of what several models say to the same pictures, of those that see a cell."""
+    found: NDArray[np.bool_] = np.stack([one.found for one in answers])
+    named = found & ~np.stack([one.marked for one in answers])
+    seen: NDArray[np.bool_] = np.asarray(found.any(axis=0), np.bool_)
+    seeing = found.sum(axis=0)[:, np.newaxis]
+    total = np.stack([np.where(one.found[:, np.newaxis], one.scores, 0) for one in answers]).sum(axis=0)
+    scores = np.where(seen[:, np.newaxis], total / np.maximum(seeing, 1), np.nan).astype(np.float32)
+    return Answers(answers[0].pictures, scores, seen, np.asarray(seen & ~named.any(axis=0), np.bool_))
 
 
 def open_ensemble(runs: Sequence[Path]) -> Ensemble:
@@ -220,15 +193,12 @@ def evaluate_ensemble(ensemble: Ensemble, report: Reporter) -> EnsembleFigures:
         NoPictures: no held-back picture can be read.
     """
     answers = ensemble.answers(ensemble.held_back, report)
-    pictures = [row.picture for row in answers.rows]
-    bare = _bare_spec(ensemble)
-    average = figures(pictures, answers.scores, bare, no_cell=~answers.seen, marked=answers.not_named)
-    each = zip(ensemble.members, answers.by_member, answers.found, answers.marked, strict=True)
-    by_member = tuple(
-        figures(pictures, scores, member.spec, no_cell=~there, marked=not_named)
-        for member, scores, there, not_named in each
+    by_member = zip(ensemble.members, answers.by_member, strict=True)
+    return EnsembleFigures(
+        answers,
+        answers.average.figures(_bare_spec(ensemble)),
+        tuple(said.figures(member.spec) for member, said in by_member),
     )
-    return EnsembleFigures(answers, average, by_member)
 
 
 def _bare_spec(ensemble: Ensemble) -> ModelSpec:
@@ -308,7 +278,7 @@ def _save_scores(path: Path, labels: Sequence[str], answers: EnsembleAnswers) ->
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["file", "label", "group", *labels])
-    for row, scores, found in zip(answers.rows, answers.scores, answers.seen, strict=True):
+    for row, scores, found in zip(answers.rows, answers.average.scores, answers.average.found, strict=True):
         told = [f"{score:.6f}" for score in scores] if found else [""] * len(labels)
         writer.writerow([row.picture.file, row.picture.label, row.picture.group, *told])
     write_text(path, stream.getvalue())
@@ -352,7 +322,7 @@ def distill(
     _begin(run, recipe, dataset, rows, taught)
     report.say(f"asking {len(ensemble.members)} teachers about {len(ensemble.training)} training pictures")
     answers = ensemble.answers([row for row in rows if row.split == TRAIN], report)
-    answered = zip(answers.rows, answers.scores, answers.seen, strict=True)
+    answered = zip(answers.rows, answers.average.scores, answers.average.found, strict=True)
     scores = {row.sha256: one for row, one, seen in answered if seen}
     drawn = any(member.spec.training.get("drawn") for member in ensemble.members)
     train(dataset, recipe, run, drawn=drawn, teacher=Teacher(scores, how), report=report)

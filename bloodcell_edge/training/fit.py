@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from ..dataset.evaluation import figures
+from ..dataset.asking import Answers
+from ..dataset.layouts import load_all
 from ..dataset.photographs import save_photographs
-from ..dataset.pictures import Dataset, Picture, count_by_label
+from ..dataset.pictures import LABELS, Dataset, Picture, count_by_label
 from ..dataset.split import (
     HELD_BACK,
     TRAIN,
@@ -23,8 +25,8 @@ from ..errors import OutputExists
 from ..files import beside, sha256_file, write_json
 from ..model.seen import collect
 from ..model.spec import ModelSpec, save_spec
-from ..progress import Reporter
-from ..runs import RunFolder
+from ..progress import SILENT, Reporter
+from ..runs import RunFolder, point_latest
 from ..version import __version__
 from .backbone import build_model
 from .background import Others, learn_background
@@ -38,12 +40,60 @@ from .prepared import (
     say_counts,
     split_and_prepare,
 )
-from .recipes import Recipe
-from .runfolder import is_unfinished, run_config
+from .recipes import Recipe, choose_recipe
+from .runfolder import is_unfinished, new_run_folder, run_config
 from .stages import LEAKY, TrainingRun, bare_spec, scores_of, stages_of
 
-if TYPE_CHECKING:
-    pass
+
+def train_data(
+    data: str | Path | Sequence[str | Path],
+    recipe: Recipe | str = "blood",
+    *,
+    labels: Sequence[str] = LABELS,
+    group_by: str | Path | None = None,
+    name: str | None = None,
+    out: str | Path | None = None,
+    force: bool = False,
+    report: Reporter = SILENT,
+    **changes: Any,
+) -> Path:
+    """What `bce train` does: train on DATA, fill a folder under runs/ and point runs/latest at it.
+
+    An interrupted run goes on from its last epoch when the same is asked for again.
+
+    Args:
+        data: one or several DATA, see `layouts`; of each, TRAIN counts where it has one.
+        recipe: how, or the name of a recipe.
+        labels: the classes.
+        group_by: a CSV with the columns ``file,group``; without groups they are found, as in `bce audit`.
+        name: of the folder in runs/; None for the recipe's name and a number.
+        out: a folder to fill instead, wherever it is; runs/latest stays as it is.
+        force: train again what is there.
+        report: told how far it is.
+        **changes: of the recipe, see `choose_recipe`.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        MissingFile, DataError, NoPictures: see `load_all`.
+        DataError, OutputExists: see `train`.
+    """
+    how = choose_recipe(recipe, **changes) if isinstance(recipe, str) else recipe
+    paths = [data] if isinstance(data, (str, Path)) else data
+    dataset = load_all(paths, labels=labels, group_by=group_by, subset="train")
+    run = new_run_folder(name, how, dataset) if out is None else RunFolder(Path(out))
+    if force:
+        shutil.rmtree(run.path, ignore_errors=True)
+    report.log_to(run.log)
+    try:
+        train(dataset, how, run, report=report)
+    except KeyboardInterrupt:
+        report.say(f"stopped; the same command goes on from the last epoch, kept in {run.path}")
+        raise
+    if out is None:
+        point_latest(run.path)
+    return run.path
 
 
 def train(
@@ -80,7 +130,7 @@ def train(
     keras.utils.set_random_seed(recipe.seed)
     model, features, head = build_model(recipe, len(dataset.labels))  # before the long work: it may fail
     initial = tuple(model.get_weights())  # before a checkpoint puts others in their place
-    rows, prepared = split_and_prepare(dataset, recipe, run, report)
+    rows, prepared = split_and_prepare(dataset, recipe, run, report, remember=not brief)
     say_counts(rows, report)
     state = TrainingRun(
         recipe, dataset.labels, tuple(rows), prepared, model, features, head, initial, run, teacher, report
@@ -90,7 +140,7 @@ def train(
     for number, stage in enumerate(stages_of(state)):
         run_stage(number, stage, model, checkpoint, history=run.history, report=report)
     save_history(run.history, checkpoint.history)
-    others = learn_background(state, dataset.unknown) if recipe.background else None
+    others = learn_background(state, dataset.unknown, remember=not brief) if recipe.background else None
     seconds = earlier + time.perf_counter() - start
     done = state if others is None else others.state
     spec = _finish(done, checkpoint.history, others, drawn=drawn, brief=brief, seconds=seconds)
@@ -123,18 +173,18 @@ def _finish(
     held_back = np.flatnonzero([row.split == HELD_BACK for row in state.rows])  # also those without a cell
     pictures = [state.rows[row].picture for row in held_back]
     scores, shown = scores_of(state, held_back), state.prepared.rows(held_back)
-    found = figures(pictures, scores, bare_spec(state), no_cell=~shown.found, marked=shown.marked)
+    found = Answers(tuple(pictures), scores, shown.found, shown.marked).figures(bare_spec(state))
     with beside(run.model) as temporary:
         keras.Model(state.model.input, state.model.output, name="bloodcell").save(temporary)
     trained = [row for row, member in enumerate(state.rows) if member.split != HELD_BACK]  # or looked at in vain
-    learnt_from = [(state.rows[row], state.prepared.hashes[row]) for row in trained]
+    learnt_from = [(state.rows[row], state.prepared, row) for row in trained]
     if others is not None:
-        learnt_from += [(others.rows[row], others.prepared.hashes[row]) for row in others.side(TRAIN)]
+        learnt_from += [(others.rows[row], others.prepared, row) for row in others.side(TRAIN)]
     spec = _spec(state, [state.rows[row].picture for row in trained], found.as_json(), drawn=drawn)
-    spec = spec.with_(seen=collect([(row.sha256, hashes) for row, hashes in learnt_from]).as_json())
+    spec = spec.with_(seen=collect([(one.sha256, of.hashes[row, 0]) for one, of, row in learnt_from]).as_json())
     save_spec(run.spec, spec)
     if not brief:
-        save_photographs(run.index, [row.picture for row, _ in learnt_from], state.report)
+        save_photographs(run.index, [of.features[row] for _, of, row in learnt_from], state.report)
         with_cell = np.flatnonzero(shown.found)
         asked = [pictures[row] for row in with_cell]
         save_plots(run.plots, history=history, evaluation=found, pictures=asked, scores=scores[with_cell])

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 
 from ..dataset.audit import with_photographs
+from ..dataset.photograph import PictureFeatures, picture_features
 from ..dataset.pictures import Dataset, Picture, Unreadable, count_by_label
-from ..dataset.reading import read_with
+from ..dataset.reading import Opened, read_opened
 from ..dataset.split import (
     HELD_BACK,
     TRAIN,
@@ -24,9 +25,9 @@ from ..dataset.split import (
     save_split,
 )
 from ..dataset.taught import never_held_back
-from ..errors import DataError
-from ..files import sha256_file, write_json
-from ..imaging.hashes import perceptual_hash
+from ..errors import DataError, NoPictures
+from ..files import write_json
+from ..imaging.hashes import all_hashes
 from ..imaging.locate import locate
 from ..progress import Progress, Reporter
 from ..runs import RunFolder
@@ -51,22 +52,26 @@ class Prepared:
         pictures: one each, with label.
         pixels: uint8 RGB, shape (n, size, size, 3): what the view shows of each; black where no cell was found.
         aspects: width through height of what each shows, shape (n,).
-        hashes: `seen.perceptual_hash` of each whole picture, shape (n, 16).
+        sha256: of each file, hexadecimal.
+        hashes: `all_hashes` of each whole picture, uint8, shape (n, 8, 16).
         found: bool, shape (n,): False where the view is of cells and the picture shows none.
         marked: bool, shape (n,): cells that are not named whatever the scores, see `views.Shown`.
         wide: uint8 RGB, shape (n, wider, wider, 3): the same at the same scale with a margin around, for augmentation;
             `pixels` itself where the recipe asks for none.
+        features: local features of each, to know its photograph by; empty where they were not asked for.
         unreadable: what could not be decoded.
     """
 
     pictures: tuple[Picture, ...]
     pixels: NDArray[np.uint8]
     aspects: NDArray[np.float64]
+    sha256: tuple[str, ...]
     hashes: NDArray[np.uint8]
     found: NDArray[np.bool_]
     marked: NDArray[np.bool_]
     wide: NDArray[np.uint8]
-    unreadable: tuple[Unreadable, ...]
+    features: tuple[PictureFeatures, ...] = ()
+    unreadable: tuple[Unreadable, ...] = ()
 
     def targets(self, labels: Sequence[str]) -> NDArray[np.int64]:
         """The position of each picture's label in `labels`, shape (n,)."""
@@ -74,37 +79,53 @@ class Prepared:
 
     def rows(self, rows: NDArray[np.int64]) -> Prepared:
         """Some of them, in that order."""
-        pictures = tuple(self.pictures[row] for row in rows)
-        pixels, aspects, hashes = self.pixels[rows], self.aspects[rows], self.hashes[rows]
-        wide = pixels if self.wide is self.pixels else self.wide[rows]
-        return Prepared(pictures, pixels, aspects, hashes, self.found[rows], self.marked[rows], wide, ())
+        pixels = self.pixels[rows]
+        return Prepared(
+            tuple(self.pictures[row] for row in rows),
+            pixels,
+            self.aspects[rows],
+            tuple(self.sha256[row] for row in rows),
+            self.hashes[rows],
+            self.found[rows],
+            self.marked[rows],
+            pixels if self.wide is self.pixels else self.wide[rows],
+            tuple(self.features[row] for row in rows) if self.features else (),
+        )
 
 
 def prepare_pictures(
-    pictures: Sequence[Picture], view: View, *, margin: float = 1.0, progress: Progress | None = None
+    pictures: Sequence[Picture],
+    view: View,
+    *,
+    margin: float = 1.0,
+    features: bool = False,
+    progress: Progress | None = None,
 ) -> Prepared:
-    """Read pictures once, the way the device does.
+    """Open pictures once, the way the device does, and take all that training needs of them.
 
     Args:
         pictures: labelled.
         view: how the model is shown them.
         margin: keep crops so many times as wide for augmentation, see `View.show_labelled`.
+        features: take local features, too; they cost more than all the rest.
         progress: called as pictures are done.
 
     Raises:
         NoPictures: none can be read.
     """
-    done, bad = read_with(pictures, lambda picture, image: _prepared(picture, image, view, margin), progress=progress)
-    read, rows = tuple(picture for picture, _ in done), [row for _, row in done]
+    done, bad = read_opened(pictures, lambda opened: _prepared(opened, view, margin, features), progress=progress)
+    rows = [row for _, row in done]
     pixels = np.stack([row.pixels for row in rows])
     return Prepared(
-        read,
+        tuple(picture for picture, _ in done),
         pixels,
         np.array([row.aspect for row in rows]),
-        np.stack([row.known_by for row in rows]),
+        tuple(row.sha256 for row in rows),
+        np.stack([row.hashes for row in rows]),
         np.array([row.found for row in rows], np.bool_),
         np.array([row.marked for row in rows], np.bool_),
         pixels if margin == 1.0 else np.stack([row.wide for row in rows]),
+        tuple(row.features for row in rows if row.features is not None),
         tuple(bad),
     )
 
@@ -115,23 +136,26 @@ class _Row(NamedTuple):
     pixels: Image
     wide: Image
     aspect: float
-    known_by: NDArray[np.uint8]
     found: bool
     marked: bool
+    sha256: str
+    hashes: NDArray[np.uint8]
+    features: PictureFeatures | None
 
 
-def _prepared(picture: Picture, image: Image, view: View, margin: float) -> _Row:
-    known_by = perceptual_hash(image)
+def _prepared(opened: Opened, view: View, margin: float, features: bool) -> _Row:
+    image = opened.image
+    known_by = opened.sha256, all_hashes(image), picture_features(image) if features else None
     if view.name == "frame":
         pixels = view.show(image)[0].pixels
-        return _Row(pixels, pixels, image.shape[1] / image.shape[0], known_by, found=True, marked=False)
-    located = locate(image, um_per_px=picture.um_per_px)
+        return _Row(pixels, pixels, image.shape[1] / image.shape[0], True, False, *known_by)
+    located = locate(image, um_per_px=opened.picture.um_per_px)
     shown = view.show_prominent(image, located)
     if shown is None:
         black = [np.zeros((round(side), round(side), 3), np.uint8) for side in (view.size[0], view.size[0] * margin)]
-        return _Row(black[0], black[1], 1.0, known_by, found=False, marked=False)
+        return _Row(black[0], black[1], 1.0, False, False, *known_by)
     wide = shown if margin == 1.0 else view.show_prominent(image, located, margin=margin) or shown
-    return _Row(shown.pixels, wide.pixels, 1.0, known_by, found=True, marked=bool(shown.mark))
+    return _Row(shown.pixels, wide.pixels, 1.0, True, bool(shown.mark), *known_by)
 
 
 def as_tensor_dataset(batches: Any, steps: int, size: int) -> Any:
@@ -166,20 +190,30 @@ def refuse_empty(root: Path, counts: Mapping[str, int]) -> None:
 
 
 def split_and_prepare(
-    dataset: Dataset, recipe: Recipe, run: RunFolder, report: Reporter
+    dataset: Dataset, recipe: Recipe, run: RunFolder, report: Reporter, *, remember: bool = True
 ) -> tuple[list[Member], Prepared]:
-    """Decode everything, group it by photograph and split it, or read the split of the run that goes on.
+    """Open each picture once, group them by photograph and split them, or read the split of the run that goes on.
 
     Nothing is written before all of that is done, so that a command that failed can be given again, changed.
+
+    Args:
+        dataset: labelled pictures.
+        recipe: how they are shown and split.
+        run: the folder of the run.
+        report: told how far it is.
+        remember: keep local features, which the run's index of photographs is made of.
     """
     if run.config.is_file() and run.split.is_file():
-        return _resume(run, recipe, report)
+        return _resume(run, recipe, report, remember=remember)
     if dataset.unknown and not recipe.background:
         report.say(f"left out as none of these: {counts_in_words(count_by_label(dataset.unknown))}")
     if dataset.skipped:
         report.say(f"skipped: {dataset.skipped} hidden files or files that are no pictures")
+    features = remember or not all(picture.group for picture in dataset.pictures)
     with report.bar("read") as progress:
-        prepared = prepare_pictures(dataset.pictures, recipe.shown_as, margin=recipe.margin, progress=progress)
+        prepared = prepare_pictures(
+            dataset.pictures, recipe.shown_as, margin=recipe.margin, features=features, progress=progress
+        )
     bad = (*dataset.unreadable, *prepared.unreadable)
     for one in bad:
         report.say(f"left out: {one.error}")
@@ -189,34 +223,41 @@ def split_and_prepare(
         of = len(prepared.pictures)
         report.say(f"no white cell found in {missed} of {of} pictures: not trained on, and wrong where held back")
     refuse_empty(dataset.root, replace(dataset, pictures=with_cell).by_label())
-    pictures = with_photographs(prepared.pictures, report)
-    rows = members(pictures, recipe.split)
+    pictures = with_photographs(prepared.pictures, report, prepared.features)
+    rows = members(pictures, recipe.split, prepared.sha256)
     if recipe.weights == "blood":
-        rows = never_held_back(rows, report)
+        rows = never_held_back(rows, prepared.hashes, report)
     write_json(run.config, run_config(recipe, dataset))
     write_json(run.path / UNREADABLE, [vars(one) for one in bad])
     save_split(run.split, rows)
     return rows, replace(prepared, pictures=tuple(pictures))
 
 
-def _resume(run: RunFolder, recipe: Recipe, report: Reporter) -> tuple[list[Member], Prepared]:
+def _resume(run: RunFolder, recipe: Recipe, report: Reporter, *, remember: bool) -> tuple[list[Member], Prepared]:
     """The split of a run that goes on, with its pictures, which must be what they were."""
     rows = load_split(run.split)
     report.say(f"{run.path}: going on with the split of {len(rows)} pictures that is there")
-    changed = [
-        row.picture.file
-        for row in rows
-        if not row.picture.path.is_file() or sha256_file(row.picture.path) != row.sha256
-    ]
+    pictures = [row.picture for row in rows]
+    try:
+        with report.bar("read") as progress:
+            prepared = prepare_pictures(
+                pictures, recipe.shown_as, margin=recipe.margin, features=remember, progress=progress
+            )
+    except NoPictures:
+        _refuse_changed(run, pictures)
+    now = {picture.file: sha256 for picture, sha256 in zip(prepared.pictures, prepared.sha256, strict=True)}
+    changed = [row.picture for row in rows if now.get(row.picture.file) != row.sha256]
     if changed:
-        message = (
-            f"{run.path}: {len(changed)} pictures are gone or have changed since this run began (the first: "
-            f"{changed[0]}); put them back, or give another --name, or --force to begin again"
-        )
-        raise DataError(message)
-    with report.bar("read") as progress:
-        pictures = [row.picture for row in rows]
-        return rows, prepare_pictures(pictures, recipe.shown_as, margin=recipe.margin, progress=progress)
+        _refuse_changed(run, changed)
+    return rows, prepared
+
+
+def _refuse_changed(run: RunFolder, changed: Sequence[Picture]) -> NoReturn:
+    message = (
+        f"{run.path}: {len(changed)} pictures are gone or have changed since this run began (the first: "
+        f"{changed[0].file}); put them back, or give another --name, or --force to begin again"
+    )
+    raise DataError(message)
 
 
 def say_counts(rows: Sequence[Member], report: Reporter) -> None:

@@ -1,10 +1,11 @@
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from bloodcell_edge.dataset.evaluation import evaluate_files, figures
+from bloodcell_edge.dataset.evaluation import evaluate_files
 from bloodcell_edge.dataset.layouts import load_data
 from bloodcell_edge.dataset.pictures import Dataset, count_by_label
 from bloodcell_edge.errors import DataError, NoPictures
@@ -65,8 +66,8 @@ def test_figures_of_pictures_that_were_not_seen(model, data):
     assert found["confusion"] == [[4, 0, 0, 0], [0, 3, 1, 0], [0, 0, 4, 0]]
     assert found["per_class"]["GREEN"]["recall"] == 0.75
     assert (found["seen_in_training"], found["unreadable"]) == (0, [])
-    assert answers.scores.shape == (12, 3)
-    assert [picture.file for picture in answers.pictures][:5] == [
+    assert answers.answers.scores.shape == (12, 3)
+    assert [picture.file for picture in answers.answers.pictures][:5] == [
         "BLUE/0.png",
         "BLUE/1.png",
         "BLUE/2.png",
@@ -97,7 +98,7 @@ def test_seen_pictures_are_left_out_of_every_figure(tiny_model, data):
 
     assert set(answers.seen) == {"BLUE/1.png", "RED/copy of blue.tif", "GREEN/2.png", "GREY/turned.png", "GREY/0.png"}
     assert answers.as_json("m")["seen_in_training"] == 5
-    assert answers.evaluation.n == len(answers.pictures) == len(answers.scores) == 10
+    assert answers.evaluation.n == len(answers.answers.pictures) == len(answers.answers.scores) == 10
     assert answers.unknown["n"] == 2
 
 
@@ -142,7 +143,8 @@ def test_the_interval_is_by_photograph_where_groups_are_known(model, data, tmp_p
     (tmp_path / "groups.csv").write_text(f"file,group\n{rows}\n")
     grouped = evaluate_files(model, load_data(data, labels=LABELS, group_by=tmp_path / "groups.csv"))
     alone = evaluate_files(model, dataset)
-    half = figures((*grouped.pictures[:-1], alone.pictures[-1]), grouped.scores, model.spec)
+    said = grouped.answers
+    half = replace(said, pictures=(*said.pictures[:-1], alone.answers.pictures[-1])).figures(model.spec)
     found, other = grouped.as_json("m"), alone.as_json("m")
 
     assert (found["n_groups"], found["interval_method"]) == (6, "korn-graubard by photograph")

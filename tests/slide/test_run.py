@@ -22,7 +22,7 @@ from bloodcell_edge.imaging.quality import Limits
 from bloodcell_edge.model.classifier import Classifier
 from bloodcell_edge.records import UNIDENTIFIED, Frame
 from bloodcell_edge.slide.reader import Reader
-from bloodcell_edge.slide.run import Settings, run
+from bloodcell_edge.slide.run import Settings, count_slide
 from bloodcell_edge.slide.store import Store
 
 SCAN = "fake:smear?stage=scan&pace=0&cells=2"
@@ -76,9 +76,9 @@ def take(classifier, tmp_path):
     def do(source, *, slide="slide", store="s.sqlite", **options):
         with Store.open(tmp_path / store) as to:
             if not isinstance(source, str):
-                return run(source, classifier, to, slide=slide, **options)
+                return count_slide(source, classifier, to, slide=slide, **options)
             with open_source(source) as opened:
-                return run(opened, classifier, to, slide=slide, **options)
+                return count_slide(opened, classifier, to, slide=slide, **options)
 
     return do
 
@@ -285,7 +285,7 @@ def test_a_model_of_whole_pictures_gives_one_result_each(tiny_model, folder, tmp
     """Its box is None, it has no crop, and the differential counts pictures."""
     shown = []
     with Store.open(tmp_path / "s.sqlite") as store, open_source(f"folder:{folder}") as source:
-        done = run(source, Classifier.open(tiny_model()), store, slide="a", on_field=shown.append)
+        done = count_slide(source, Classifier.open(tiny_model()), store, slide="a", on_field=shown.append)
         counted = store.differential(done.reading)
 
     assert [[(cell.box, cell.crop) for cell in one.field.cells] for one in shown] == [[(None, None)]] * 12 + [[]]
@@ -380,7 +380,7 @@ def test_somebody_else_may_write_to_the_store_meanwhile(classifier, tmp_path):
         def show(progress):
             shown.append(progress.field.path)
 
-        run(Given(picture(5), picture(6)), classifier, store, slide="a", on_field=show, stop=stop)
+        count_slide(Given(picture(5), picture(6)), classifier, store, slide="a", on_field=show, stop=stop)
         store.add(other, make_field(100))
 
     assert shown == ["Given frame 1", "Given frame 2"]
@@ -398,7 +398,7 @@ def test_a_model_without_its_hash_is_refused(classifier, tmp_path):
     """No result could be traced to it."""
     bare = Classifier(classifier.spec.with_(sha256=""), classifier.interpreter)
     with Store.open(tmp_path / "s.sqlite") as store, pytest.raises(SpecError, match="without its sha256"):
-        run(Given(picture(5)), bare, store, slide="a")
+        count_slide(Given(picture(5)), bare, store, slide="a")
 
 
 @pytest.fixture
@@ -426,7 +426,7 @@ def test_a_full_disk_is_waited_for(classifier, small_disk):
 
     source = open_source("fake:smear?fps=0&count=60&cells=3")
     with Store.open(small_disk / "s.sqlite", crop_budget=10**9) as store, source:
-        done = run(
+        done = count_slide(
             source,
             classifier,
             store,

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...dataset.audit import with_photographs
+from ...dataset.photograph import picture_features
 from ...dataset.pictures import Dataset
-from ...dataset.reading import read_each
+from ...dataset.reading import read_opened
 from ...dataset.split import Member, load_split, save_split
 from ...errors import BceError, DataError, OutputExists
 from ...files import sha256_file, write_json, write_text
@@ -158,11 +159,17 @@ def _is_as_it_was(row: Member) -> bool:
 def _listed(dataset: Dataset, report: Reporter) -> list[Member]:
     """Every readable picture with its photograph; which side it is on is another question in every fold."""
     with report.bar("read") as progress:
-        done, bad = read_each(dataset.pictures, lambda _: None, progress=progress)
+        known = all(picture.group for picture in dataset.pictures)
+        done, bad = read_opened(
+            dataset.pictures,
+            lambda opened: (opened.sha256, None if known else picture_features(opened.image)),
+            progress=progress,
+        )
     for one in (*dataset.unreadable, *bad):
         report.say(f"left out: {one.error}")
-    pictures = with_photographs([picture for picture, _ in done], report)
-    return [Member(one, "", "", sha256_file(one.path)) for one in pictures]
+    features = [one for _, (_, one) in done if one is not None]
+    pictures = with_photographs([picture for picture, _ in done], report, features)
+    return [Member(picture, "", "", sha256) for picture, (_, (sha256, _)) in zip(pictures, done, strict=True)]
 
 
 @dataclass
@@ -174,6 +181,9 @@ class _Watched:
 
     def say(self, text: str) -> None:
         self.report.say(text)
+
+    def log_to(self, path: Path) -> None:
+        self.report.log_to(path)
 
     def bar(self, title: str) -> AbstractContextManager[Progress]:
         self.check()

@@ -9,17 +9,20 @@ import pytest
 from ship import (
     PREDICTIONS,
     SMALL_FILE,
-    Predictions,
+    as_csv,
+    by_source,
     elsewhere,
     ingredients,
     latency,
     load_predictions,
+    own_figures,
     readme,
     source_of,
     unseen_unknown,
     worst_mistakes,
 )
 
+from bloodcell_edge.dataset.asking import Answers
 from bloodcell_edge.dataset.pictures import Picture
 from bloodcell_edge.errors import DataError
 from bloodcell_edge.model.choose import DEVICE_FILE, SHIPPED
@@ -31,7 +34,7 @@ def test_the_figures_of_the_card_come_out_again():
     spec = read_model_file(SHIPPED / DEVICE_FILE).spec
     found = load_predictions(SHIPPED / PREDICTIONS, spec.labels)
 
-    again = json.loads(json.dumps({**found.figures(spec), "by_source": found.by_source(spec)}))
+    again = json.loads(json.dumps({**own_figures(found, spec), "by_source": by_source(found, spec)}))
 
     assert again["n"] >= 500
     for key, value in again.items():
@@ -54,8 +57,8 @@ def test_predictions_come_back_from_their_table(tmp_path):
     )
     scores = np.array([[0.25, 0.75], [np.nan, np.nan]], np.float32)
     labels = ("LYMPHOCYTE", "NEUTROPHIL")
-    given = Predictions(pictures, scores, np.array([True, False]), np.array([True, False]))
-    (tmp_path / "table.csv").write_text(given.as_csv(labels))
+    given = Answers(pictures, scores, np.array([True, False]), np.array([True, False]))
+    (tmp_path / "table.csv").write_text(as_csv(given, labels))
 
     found = load_predictions(tmp_path / "table.csv", labels)
 

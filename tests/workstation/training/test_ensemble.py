@@ -117,9 +117,10 @@ def test_the_average_is_that_of_the_probabilities(pair):
     for own, run in zip(answers.by_member, pair, strict=True):
         model = open_keras(run.model)
         shown = prepare_pictures([row.picture for row in answers.rows], model.spec.shown_as)
-        assert own == pytest.approx(model.scores(shown.pixels), abs=1e-6)
-    assert answers.scores == pytest.approx(answers.by_member.mean(axis=0), abs=1e-6)
-    tops = [scores.argmax(axis=1) for scores in (answers.scores, *answers.by_member)]
+        assert own.scores == pytest.approx(model.scores(shown.pixels), abs=1e-6)
+    by_member = [own.scores for own in answers.by_member]
+    assert answers.average.scores == pytest.approx(np.mean(by_member, axis=0), abs=1e-6)
+    tops = [scores.argmax(axis=1) for scores in (answers.average.scores, *by_member)]
     assert np.array_equal(tops[0], tops[1])
     assert 0 < (tops[1] == tops[2]).mean() < 1
 
@@ -129,8 +130,8 @@ def test_a_run_that_sees_no_cell_does_not_count(own_pair):
     spec = load_spec(own_pair[1].spec)
     save_spec(own_pair[1].spec, spec.with_(view="cell", crop_um=20.0))  # there are no cells in flat colours
     found = evaluate_ensemble(open_ensemble(paths(own_pair)), SILENT)
-    assert found.answers.found.sum(axis=1).tolist() == [200, 0]
-    assert np.array_equal(found.answers.scores, found.answers.by_member[0])
+    assert [own.found.sum() for own in found.answers.by_member] == [200, 0]
+    assert np.array_equal(found.answers.average.scores, found.answers.by_member[0].scores)
     assert (found.average.no_cell, found.average.accuracy) == (0, found.by_member[0].accuracy)
     assert (found.by_member[1].no_cell, found.by_member[1].accuracy, found.by_member[1].coverage) == (200, 0, 0)
 
@@ -146,9 +147,9 @@ def test_figures_are_on_the_held_back_pictures(pair):
     truth = np.array([LABELS.index(row.picture.label) for row in found.answers.rows])
     assert found.average.n == len(held_back(pair[0])) == 200
     assert found.average.interval.n_groups == 50
-    scores = (found.answers.scores, *found.answers.by_member)
-    for evaluation, own in zip((found.average, *found.by_member), scores, strict=True):
-        assert evaluation.accuracy == (own.argmax(axis=1) == truth).mean()
+    answers = (found.answers.average, *found.answers.by_member)
+    for evaluation, own in zip((found.average, *found.by_member), answers, strict=True):
+        assert evaluation.accuracy == (own.scores.argmax(axis=1) == truth).mean()
     assert found.by_member[1].accuracy < found.average.accuracy == 1.0
 
 
