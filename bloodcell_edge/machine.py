@@ -119,7 +119,7 @@ class Usage:
 
     Attributes:
         wall: on the clock.
-        busy: by all work on the cores that this process may use, their sum; None where nobody knows.
+        busy: by all work on the cores that this process may use, their sum; None where it is not known.
         own: by this process on any core.
     """
 
@@ -134,7 +134,7 @@ def usage(root: Path = _ROOT) -> Usage:
 
 
 def other_work(before: Usage, after: Usage) -> float | None:
-    """Cores that were kept busy by somebody else, on average between two readings; None where nobody knows.
+    """Cores that other programs kept busy, on average between two readings; None where it is not known.
 
     Counts only cores that this process may use, and time that a hypervisor took away. Good to about
     0.01 s x cores / duration, since the kernel counts in ticks.

@@ -14,7 +14,7 @@ Progress = Callable[[int, int], None]
 
 
 class Reporter(Protocol):
-    """Someone who is told how far a job is."""
+    """Is told how far a job is."""
 
     def say(self, text: str) -> None:
         """One line that is worth keeping."""
@@ -36,7 +36,7 @@ class Silent:
         """Keep nothing."""
 
     def bar(self, title: str) -> AbstractContextManager[Progress]:  # noqa: ARG002
-        """A progress that nobody draws."""
+        """A progress that is not drawn."""
         return nullcontext(lambda done, total: None)  # noqa: ARG005
 
 

@@ -156,9 +156,9 @@ class FieldResult:
         status: "used" or "refused".
         reason: why it was refused; empty where it was used.
         cells: what was found in it, none where refused.
-        monotonic_ns: the same moment on the clock that never jumps; None where nobody knows.
+        monotonic_ns: the same moment on the clock that never jumps; None where it is not known.
         size: (width, height) in pixels; None where it could not be decoded.
-        um_per_px: its scale; None where nobody knows.
+        um_per_px: its scale; None where it is not known.
         quality: the numbers behind the gate's verdict, by name.
         latency_ms: from the frame to this result; None where not measured.
         fingerprint: by which the same field is known again though its pixels differ, see `quality.Quality`; None where

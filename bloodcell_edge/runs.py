@@ -1,4 +1,4 @@
-"""A run folder's files, and which model a command means when nobody says.
+"""A run folder: the names of its files, and the link to the latest one.
 
 ``bce train`` makes ``runs/<name>/`` and points ``runs/latest`` at it; the other commands find their way from there.
 """

@@ -69,7 +69,7 @@ class ParityReport:
     Attributes:
         passed: every candidate passed and there were pictures enough to say so.
         n: pictures.
-        n_groups: photographs; None where nobody knows.
+        n_groups: photographs; None where that is not known.
         reference_file: the Keras model.
         reference_accuracy: its accuracy.
         candidates: one each.

@@ -246,7 +246,7 @@ def disturbances(
         seconds: that the pictures of this case took.
         threads: that one invoke may use.
         cores: that this process may use.
-        other_work: cores kept busy by others during the run; None where nobody knows, then the spread alone judges.
+        other_work: cores kept busy by others during the run; None where it is not known; then the spread alone judges.
         faults: what slowed the processor down.
         clocks_mhz: before and after.
         cells: how often the network was asked about each picture, shape (n,); None: once.

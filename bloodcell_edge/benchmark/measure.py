@@ -125,7 +125,7 @@ def benchmark(
 
 
 def default_pictures(folder: Path, n: int = 16) -> list[Path]:
-    """Draw smear fields of 640 x 480 pixels into JPEG files, the same every time, where nobody gives pictures.
+    """Draw smear fields of 640 x 480 pixels into JPEG files, the same every time, where no pictures are given.
 
     Args:
         folder: made where it is missing.

@@ -72,7 +72,7 @@ def _of_slide(path: Path | None, slide: str | None, cells: int | None) -> tuple[
 
 
 def _choose_slide(store: Reader) -> str:
-    """The only slide, else the one that the last field went to; says which on stderr."""
+    """The only slide, else the slide of the last field; says which on stderr."""
     from ..reports.slide import latest_slide
 
     name, number = latest_slide(store)

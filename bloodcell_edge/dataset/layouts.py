@@ -67,7 +67,7 @@ def load_all(
 
     Raises:
         MissingFile, DataError, NoPictures: see `load_data`.
-        DataError: DATA marks its pictures as another subset: nobody trains on what is called TEST by accident.
+        DataError: DATA marks its pictures as another subset: TEST is not trained on by accident.
     """
     datasets = [load_data(path, labels=labels, group_by=group_by).only(subset) for path in paths]
     for path, dataset in zip(paths, datasets, strict=True):

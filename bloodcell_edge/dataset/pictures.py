@@ -19,10 +19,10 @@ class Picture:
         path: where it is.
         file: its path below the DATA folder, with forward slashes; what reports call it.
         label: its class; None in a folder without labels; a name outside `Dataset.labels` for "none of these".
-        group: what may not be split (a photograph, or a cell shown on several); None where nobody said.
+        group: what may not be split (a photograph, or a cell shown on several); None where it is not known.
         subset: "train" or "test" where the folders say so.
-        um_per_px: its scale, where somebody said; else its red cells tell it.
-        note: what somebody noted of it in a table, such as a doubtful label.
+        um_per_px: its scale, where it is given; else its red cells tell it.
+        note: a note on it in a table, such as a doubtful label.
         source: which DATA it came from where there are several; "" for the only or the first one.
     """
 

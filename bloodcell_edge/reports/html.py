@@ -161,7 +161,7 @@ def bullets(title: str, items: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Tile:
-    """A figure that somebody in a hurry takes away: its name, its value (None is a dash), and what it rests on."""
+    """A figure to see first: its name, its value (None is a dash), and what it rests on."""
 
     name: str
     value: str | None

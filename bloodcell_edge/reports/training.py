@@ -177,7 +177,7 @@ def _model_row(path: Path) -> _ModelRow:
 
 
 def _headlines(metrics: Mapping[str, Any], parity: Any, files: Sequence[_ModelRow]) -> str:
-    """The few figures that somebody in a hurry takes away, none without its n."""
+    """The few figures to see first, none without its n."""
     held = metrics["heldback"]
     shown = [Tile("Accuracy on held-back photographs", share(held["accuracy"]), _measured(held))]
     if leaky := metrics.get("leaky"):

@@ -1,1 +1,1 @@
-"""Workstation only: audit, training, search. Nothing in a device room imports from here."""
+"""Workstation only: training, search. Nothing in a device room imports from here."""

@@ -1,6 +1,6 @@
 """Backbones of keras.applications, each with its own input scaling inside the graph, and the head on top.
 
-Every model takes raw RGB 0..255 and gives probabilities. MobileNetV2 is the one that is tuned and supported; the
+Every model takes raw RGB 0..255 and gives probabilities. MobileNetV2 is tuned and supported; the
 others build, train and convert.
 """
 

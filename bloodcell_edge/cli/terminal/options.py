@@ -43,7 +43,7 @@ def parse_labels(text: str | None) -> tuple[str, ...] | None:
 
 
 class Terminal:
-    """A `Reporter`: lines and, where somebody watches, bars, on stderr."""
+    """A `Reporter`: lines and, on a terminal, bars, on stderr."""
 
     def __init__(self, *logs: Path) -> None:
         """Say everything also into log files."""
