@@ -98,7 +98,7 @@ def bench_folder(benchmark, models, pictures, tmp_path):
 
     def loop():
         with FolderSource(str(folder), folder, FolderOptions()) as source:
-            source.listen(ahead=classifier.spec.shown_as.show)
+            source.listen(ahead=classifier.show)
             return [classifier.answer(frame.ahead) for frame in source]
 
     benchmark(loop)

@@ -162,7 +162,7 @@ def score(cells: Iterable[Known]) -> dict[str, float]:
         n += 1
         located = locate(one.image)
         rulers += located.red_cell_px is not None
-        shown = VIEW.show_prominent(one.image, located)
+        shown = VIEW.show_labelled(one.image, located)
         if shown is not None and shown.box is not None:
             box = next(cell for cell in located.cells if rectangle(cell) == shown.box)
             overlaps.append(iou(shown.box, one.box))

@@ -18,6 +18,7 @@ from bloodcell_edge import machine
 from bloodcell_edge.cli import ask_of_libraries
 from bloodcell_edge.dataset.layouts import load_data
 from bloodcell_edge.dataset.reading import read_with
+from bloodcell_edge.dataset.shown import shown_labelled
 from bloodcell_edge.dataset.split import HELD_BACK, load_split
 from bloodcell_edge.model.choose import DEVICE_FILE
 from bloodcell_edge.model.classifier import Classifier
@@ -46,7 +47,7 @@ def main() -> None:
     else:
         pictures = list(load_data(options.data, labels=reference.spec.labels).pictures)
     view = reference.spec.shown_as
-    done, _ = read_with(pictures, lambda one, image: view.show_labelled(image, one.um_per_px))
+    done, _ = read_with(pictures, lambda one, image: shown_labelled(one, image, view))
     pixels = np.stack([shown.pixels for _, shown in done if shown is not None])
     reference.scores(pixels[:64])  # its graph is traced at the first call
     ratios, before = [], machine.usage()

@@ -24,6 +24,7 @@ import numpy as np
 
 from bloodcell_edge.dataset.pictures import Picture
 from bloodcell_edge.dataset.reading import read_with
+from bloodcell_edge.dataset.shown import shown_labelled
 from bloodcell_edge.dataset.split import HELD_BACK, group_names, load_split
 from bloodcell_edge.errors import ConversionError
 from bloodcell_edge.model.calibration import (
@@ -259,7 +260,7 @@ class _Questions:
     @classmethod
     def read(cls, pictures: Sequence[Picture], spec: ModelSpec) -> _Questions:
         """As the model is shown them; what cannot be read is left out."""
-        done, _ = read_with(pictures, lambda one, image: spec.shown_as.show_labelled(image, one.um_per_px))
+        done, _ = read_with(pictures, lambda one, image: shown_labelled(one, image, spec.shown_as))
         return cls(tuple(picture for picture, _ in done), tuple(shown for _, shown in done), spec.labels)
 
     def answers(self, flatbuffer: bytes) -> _Answers:

@@ -12,6 +12,7 @@ import numpy as np
 
 from bloodcell_edge.dataset.pictures import Picture
 from bloodcell_edge.dataset.reading import read_with
+from bloodcell_edge.dataset.shown import shown_labelled
 from bloodcell_edge.errors import ConversionError
 from bloodcell_edge.files import refuse_existing, sha256_file, write_bytes
 from bloodcell_edge.model.file import pack
@@ -120,7 +121,7 @@ def _samples(
     if not pictures:
         message = f"{spec.name}: int8 needs a representative dataset, found no picture"
         raise ConversionError(message)
-    done, bad = read_with(pictures, lambda one, image: spec.shown_as.show_labelled(image, one.um_per_px))
+    done, bad = read_with(pictures, lambda one, image: shown_labelled(one, image, spec.shown_as))
     for one in bad:
         report.say(f"left out of the representative dataset: {one.error}")
     shown = [(picture, one.pixels) for picture, one in done if one is not None]

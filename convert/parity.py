@@ -15,6 +15,7 @@ import numpy as np
 from bloodcell_edge.dataset.evaluation import Predictor
 from bloodcell_edge.dataset.pictures import Picture, Unreadable
 from bloodcell_edge.dataset.reading import read_one_by_one
+from bloodcell_edge.dataset.shown import shown_in_each
 from bloodcell_edge.errors import NoPictures, SpecError
 from bloodcell_edge.progress import Reporter
 from bloodcell_edge.statistics.intervals import mcnemar_exact
@@ -139,9 +140,7 @@ def _asked(
     count = 0
     with _threads("asks the reference", "asks candidates") as (first, rest):
         with report.bar("read") as progress:
-            rows = read_one_by_one(
-                pictures, lambda one, image: _shown(image, one.um_per_px, views), bad, progress=progress
-            )
+            rows = read_one_by_one(pictures, lambda one, image: _shown(one, image, views), bad, progress=progress)
             for batch in _batches(rows):
                 count += len(batch)
                 complete = [(picture, shown) for picture, shown in batch if len(shown) == len(views)]
@@ -176,9 +175,9 @@ def _batches(rows: Iterable[T]) -> Iterator[list[T]]:
         yield batch
 
 
-def _shown(image: Image, um_per_px: float | None, views: Iterable[View]) -> dict[View, Image]:
+def _shown(picture: Picture, image: Image, views: Iterable[View]) -> dict[View, Image]:
     """A labelled picture as each view shows it; the views in which a cell is found."""
-    shown = {view: view.show_labelled(image, um_per_px) for view in views}
+    shown = shown_in_each(picture, image, views)
     return {view: one.pixels for view, one in shown.items() if one is not None}
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from bloodcell_edge.dataset.layouts import load_data
 from bloodcell_edge.dataset.pictures import Picture
 from bloodcell_edge.dataset.reading import read_with
+from bloodcell_edge.dataset.shown import shown_labelled
 from bloodcell_edge.dataset.split import HELD_BACK, load_split
 from bloodcell_edge.errors import MissingFile
 from bloodcell_edge.files import write_bytes, write_json
@@ -74,7 +75,7 @@ def _explained(
     """With the layers that lose most, and what to try."""
     report.say(f"looking for the layers that lose most, to explain {Path(one.file).name}")
     some = choose_pictures(pictures, model.spec.labels, seed=0, samples=LOOKED_AT, allow_small=True)
-    done, _ = read_with(some, lambda one, image: model.spec.shown_as.show_labelled(image, one.um_per_px))
+    done, _ = read_with(some, lambda one, image: shown_labelled(one, image, model.spec.shown_as))
     pixels = np.stack([shown.pixels for _, shown in done if shown is not None])
     layers, afresh = worst_layers(model.net, pixels), agreement_afresh(model.net, pixels)
     return replace(one, layers=layers, advice=advice(layers, afresh=afresh, min_agreement=limits.min_agreement))

@@ -39,7 +39,7 @@ def load(setup):  # noqa: D103
 
     def folder(items) -> Labels:
         with open_source(f"folder:{Path(items[0]['file']).parent}") as source:
-            source.listen(ahead=classifier.spec.shown_as.show)
+            source.listen(ahead=classifier.show)
             return [label for frame in source for label in named(classifier.answer(frame.ahead))]
 
     return {"crops": crops, "crop files": crop_files, "fields": fields, "folder": folder}

@@ -22,6 +22,7 @@ import numpy as np
 from bloodcell_edge.dataset.evaluation import figures
 from bloodcell_edge.dataset.pictures import LABELS, Picture
 from bloodcell_edge.dataset.reading import read_with
+from bloodcell_edge.dataset.shown import shown_labelled
 from bloodcell_edge.dataset.split import HELD_BACK, TRAIN, Member, load_split
 from bloodcell_edge.dataset.tables import read_rows
 from bloodcell_edge.errors import DataError
@@ -204,7 +205,7 @@ def predict(file: Path, pictures: Sequence[Picture]) -> Predictions:
     view, labels = classifier.spec.shown_as, len(classifier.spec.labels)
 
     def use(picture: Picture, image: Any) -> Shown | None:
-        return view.show_labelled(image, picture.um_per_px)
+        return shown_labelled(picture, image, view)
 
     done, bad = read_with(pictures, use)
     if bad:

@@ -25,7 +25,6 @@ from ..capture import open_source
 from ..capture.folder import FolderOptions, FolderSource
 from ..errors import DataError, MissingFile, NoPictures, PictureError
 from ..imaging.image import read_image
-from ..imaging.locate import locate
 from ..model.classifier import Classifier
 from ..progress import SILENT, Reporter
 from ..slide.run import run as run_pipeline
@@ -182,9 +181,9 @@ class Case(NamedTuple):
         image = read_image(picture)
         decoded = time.perf_counter()
         located, looked = None, decoded
-        if self.classifier.spec.view == "cell":
-            located, looked = locate(image), time.perf_counter()
-        shown = self.classifier.spec.shown_as.show(image, located)
+        if self.classifier.spec.shown_as.needs_cells:
+            located, looked = self.classifier.locator(image), time.perf_counter()
+        shown = self.classifier.show(image, located)
         resized = time.perf_counter()
         for one in shown:
             self.classifier.interpreter.scores(one.pixels)
@@ -195,7 +194,7 @@ class Case(NamedTuple):
         """How long it takes to name all pictures of a folder, the next ones decoded and located meanwhile."""
         start = time.perf_counter()
         with FolderSource(str(folder), folder, FolderOptions()) as source:
-            source.listen(ahead=self.classifier.spec.shown_as.show)
+            source.listen(ahead=self.classifier.show)
             for frame in source:
                 self.classifier.answer(frame.ahead)
         return time.perf_counter() - start

@@ -19,6 +19,7 @@ from ..progress import SILENT, Reporter
 from ..statistics.metrics import Evaluation, evaluate
 from .pictures import Dataset, Picture, Unreadable
 from .reading import read_with
+from .shown import shown_labelled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -104,7 +105,7 @@ def evaluate_files(
 
     def use(picture: Picture, image: Image) -> tuple[Shown | None, NDArray[np.uint8] | None, bool]:
         copy = is_copy is not None and not allow_seen and is_copy(image)
-        shown = view.show_labelled(image, picture.um_per_px)
+        shown = shown_labelled(picture, image, view)
         return shown, None if known is None else all_hashes(image), copy
 
     with report.bar("read") as progress:

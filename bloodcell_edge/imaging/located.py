@@ -1,13 +1,17 @@
-"""Cells found in a picture, and what finds them."""
+"""Cells found in a picture, and the form of what finds them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
 from .light import Halves
 
+if TYPE_CHECKING:
+    from .image import Image
+
 RED_CELL_UM = 7.5
-"""Diameter of a red cell on a smear, µm (as in `smear`: Bain, Blood Cells: A Practical Guide)."""
+"""Diameter of a red cell on a smear, µm (Bain, Blood Cells: A Practical Guide)."""
 
 
 @dataclass(frozen=True)
@@ -44,3 +48,18 @@ class Located:
     cells: tuple[Box, ...]
     red_cell_px: float | None
     halves: Halves | None = field(default=None, repr=False, compare=False)
+
+
+class Locator(Protocol):
+    """Finds the white cells of a picture, such as `locate.locate`; called from several threads at once."""
+
+    def __call__(self, image: Image, *, um_per_px: float | None = None) -> Located:
+        """The cells and the picture's scale.
+
+        Args:
+            image: uint8 RGB, shape (height, width, 3).
+            um_per_px: scale, µm per pixel, where it is known; else the picture tells it.
+
+        Raises:
+            PictureError: a picture in which it cannot look; a scale that is not positive.
+        """

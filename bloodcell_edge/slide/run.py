@@ -30,7 +30,6 @@ from ..capture.overlap import Overlap
 from ..capture.triggers import EveryFrame, FieldChange, Trigger
 from ..errors import DiskFull, PictureError, SourceError
 from ..imaging.image import encode_jpeg
-from ..imaging.locate import locate
 from ..imaging.located import RED_CELL_UM, Located
 from ..imaging.quality import Limits, Quality, judge
 from ..imaging.views import CROP_UM, clipped, crop, window
@@ -274,7 +273,7 @@ class _Loop:
     def _look(self, image: Image) -> _Look:
         """Find the cells, and judge the field."""
         try:
-            located = locate(image, um_per_px=self._settings.um_per_px)
+            located = self._classifier.locator(image, um_per_px=self._settings.um_per_px)
             earlier = None if self._overlap is None else self._fingerprints
             quality = judge(
                 image,

@@ -21,6 +21,7 @@ import numpy as np
 from ..dataset.evaluation import figures
 from ..dataset.pictures import Dataset, Picture, count_by_label
 from ..dataset.reading import read_with
+from ..dataset.shown import shown_in_each
 from ..dataset.split import (
     HELD_BACK,
     TRAIN,
@@ -48,8 +49,7 @@ from .runfolder import is_unfinished, named_run, run_config
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ..imaging.image import Image
-    from ..imaging.views import Shown, View
+    from ..imaging.views import Shown
 
 _MEMBERS = "ensemble.json"  # which runs, by the hash of their models
 _TEACHER = "teacher.json"  # likewise, in the student's folder
@@ -121,7 +121,7 @@ class Ensemble:
         views = list(dict.fromkeys(member.spec.shown_as for member in self.members))
         with report.bar("read") as progress:
             done, bad = read_with(
-                [row.picture for row in rows], lambda one, image: _shown(one, image, views), progress=progress
+                [row.picture for row in rows], lambda one, image: shown_in_each(one, image, views), progress=progress
             )
         for one in bad:
             report.say(f"left out: {one.error}")
@@ -136,10 +136,6 @@ class Ensemble:
         seeing = np.maximum(found.sum(axis=0), 1)[:, np.newaxis]
         average = (by_member.sum(axis=0) / seeing).astype(np.float32)
         return EnsembleAnswers(read, average, by_member, found, marked)
-
-
-def _shown(picture: Picture, image: Image, views: Sequence[View]) -> dict[View, Shown | None]:
-    return {view: view.show_labelled(image, picture.um_per_px) for view in views}
 
 
 def _asked(
