@@ -27,6 +27,7 @@ from ..errors import DataError, MissingFile, NoPictures, PictureError
 from ..imaging.image import read_image
 from ..model.classifier import Classifier
 from ..progress import SILENT, Reporter
+from ..records import PreparedField
 from ..slide.run import run as run_pipeline
 from ..slide.store import Store
 from . import apart
@@ -194,9 +195,9 @@ class Case(NamedTuple):
         """How long it takes to name all pictures of a folder, the next ones decoded and located meanwhile."""
         start = time.perf_counter()
         with FolderSource(str(folder), folder, FolderOptions()) as source:
-            source.listen(ahead=self.classifier.show)
+            source.listen(ahead=lambda image: PreparedField(self.classifier.show(image)))
             for frame in source:
-                self.classifier.answer(frame.ahead)
+                self.classifier.answer(frame.ahead.shown if frame.ahead else self.classifier.show(frame.image))
         return time.perf_counter() - start
 
     def stored_seconds(self, folder: Path) -> float:

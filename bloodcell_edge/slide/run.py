@@ -31,9 +31,9 @@ from ..capture.triggers import EveryFrame, FieldChange, Trigger
 from ..errors import DiskFull, PictureError, SourceError
 from ..imaging.image import encode_jpeg
 from ..imaging.located import RED_CELL_UM, Located
-from ..imaging.quality import Limits, Quality, judge
+from ..imaging.quality import Limits, judge
 from ..imaging.views import CROP_UM, clipped, crop, window
-from ..records import UNIDENTIFIED, CellResult, FieldResult, Notice
+from ..records import UNIDENTIFIED, CellResult, FieldLook, FieldResult, Notice, PreparedField
 from ..text import now, plain
 from .differential import CELLS
 
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from ..capture import Source
     from ..imaging.image import Image
     from ..imaging.located import Box
-    from ..imaging.views import Shown
     from ..model.classifier import Classifier
     from ..records import Frame
     from .reader import Reading
@@ -161,25 +160,6 @@ def run(
         return loop.run(wanted)
 
 
-@dataclass(frozen=True, eq=False)
-class _Look:
-    """What a field shows before anybody names its cells, and why it is refused, if it is."""
-
-    reason: str
-    located: Located | None = None
-    quality: Quality | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class _Ready:
-    """What can be made of a picture before its turn comes; `took_ms`, so long."""
-
-    look: _Look
-    shown: tuple[Shown, ...]
-    crops: Mapping[Corners, bytes]
-    took_ms: float = 0.0
-
-
 @dataclass(eq=False)
 class _Loop:
     """One run: what it was given, see `run`, and where it is."""
@@ -194,7 +174,6 @@ class _Loop:
     _stop: Callable[[], bool]
 
     def __post_init__(self) -> None:
-        self._name = str(getattr(self._source, "name", type(self._source).__name__))
         overlap, limits = self._settings.overlap, self._settings.limits
         self._overlap = Overlap() if (self._source.live if overlap is None else overlap) else None
         self._limits = replace(limits, repeated=0) if self._overlap is None else limits
@@ -217,14 +196,17 @@ class _Loop:
         return Outcome(self._reading, **self._statuses, again=self._again, unreadable=self._unreadable, ended=ended)
 
     def _listen(self) -> None:
-        """Sources of ours tell what happens, and need not decode what is known; but to see overlap one must look.
+        """A source tells what happens, and need not decode what is known; but to see overlap one must look.
 
         Nor can one look ahead then: what is refused and what is new depends on the fields before.
         """
-        if listen := getattr(self._source, "listen", None):
-            alone = self._overlap is None
-            known = partial(self._store.has, self._reading) if alone else None
-            listen(notice=self._noticed, idle=self._idle, taken_before=known, ahead=self._ready if alone else None)
+        alone = self._overlap is None
+        self._source.listen(
+            notice=self._noticed,
+            idle=lambda: bool(self._stop()),
+            taken_before=partial(self._store.has, self._reading) if alone else None,
+            ahead=self._ready if alone else None,
+        )
 
     def _frames(self, wanted: Trigger) -> Literal["source", "stop", "cells"]:
         for frame in self._source:
@@ -252,7 +234,7 @@ class _Loop:
             self._event("again", f"{self._path(frame)}: this picture was taken in before")
         if known and self._overlap is None:
             return True
-        ready = frame.ahead if isinstance(frame.ahead, _Ready) else None
+        ready = frame.ahead
         look = self._look(frame.image) if ready is None else ready.look
         new = self._new(frame, look)
         if not known:
@@ -261,7 +243,7 @@ class _Loop:
             self._add(frame, look, cells, (time.perf_counter() - start) * 1e3 + ready.took_ms)
         return look.quality is None or all(one.passed for one in look.quality.verdicts if one.name != "repeated")
 
-    def _ready(self, image: Image) -> _Ready:
+    def _ready(self, image: Image) -> PreparedField:
         """All that is made of a picture which depends on no other one; called from any thread, by several at once."""
         start = time.perf_counter()
         look = self._look(image)
@@ -270,7 +252,7 @@ class _Loop:
             look = replace(look, located=replace(look.located, halves=None))
         return replace(ready, look=look, took_ms=(time.perf_counter() - start) * 1e3)
 
-    def _look(self, image: Image) -> _Look:
+    def _look(self, image: Image) -> FieldLook:
         """Find the cells, and judge the field."""
         try:
             located = self._classifier.locator(image, um_per_px=self._settings.um_per_px)
@@ -283,16 +265,16 @@ class _Loop:
                 halves=located.halves,
             )
         except PictureError as error:  # too small
-            return _Look(str(error))
-        return _Look(quality.reason, located, quality)
+            return FieldLook(str(error))
+        return FieldLook(quality.reason, located, quality)
 
-    def _prepared(self, image: Image, look: _Look) -> _Ready:
+    def _prepared(self, image: Image, look: FieldLook) -> PreparedField:
         """What the model and the store are to have of a field; nothing of a refused one."""
         if look.reason or look.located is None:
-            return _Ready(look, (), {})
+            return PreparedField((), look)
         shown = self._classifier.spec.shown_as.show(image, look.located)
         keeps = self._settings.crops and any(one.box for one in shown)
-        return _Ready(look, shown, self._crops(image, look.located) if keeps else {})
+        return PreparedField(shown, look, self._crops(image, look.located) if keeps else {})
 
     def _crops(self, image: Image, located: Located) -> dict[Corners, bytes]:
         """The surroundings of each cell as they are in the picture, JPEG files."""
@@ -301,7 +283,7 @@ class _Loop:
         squares = {_corners(box): window(box, size, located.red_cell_px, side_um) for box in located.cells}
         return {corners: encode_jpeg(crop(image, clipped(square, size))) for corners, square in squares.items()}
 
-    def _new(self, frame: Frame, look: _Look) -> frozenset[Corners] | None:
+    def _new(self, frame: Frame, look: FieldLook) -> frozenset[Corners] | None:
         """Boxes that were not counted before, None for all; remembers a field where it may come again."""
         if self._overlap is None:
             return None
@@ -311,7 +293,7 @@ class _Loop:
         whole = [_corners(box) for box in look.located.cells if box.whole]
         return frozenset(self._overlap.new_cells(frame, whole))
 
-    def _cells(self, ready: _Ready, new: frozenset[Corners] | None) -> tuple[CellResult, ...]:
+    def _cells(self, ready: PreparedField, new: frozenset[Corners] | None) -> tuple[CellResult, ...]:
         """What the model says of the cells of a field; `new` as `_new` gives it."""
         return tuple(
             CellResult(
@@ -326,7 +308,7 @@ class _Loop:
             for one in self._classifier.answer(ready.shown)
         )
 
-    def _add(self, frame: Frame, look: _Look, cells: tuple[CellResult, ...], latency_ms: float) -> None:
+    def _add(self, frame: Frame, look: FieldLook, cells: tuple[CellResult, ...], latency_ms: float) -> None:
         """Into the store, and for `committed` to show."""
         ruler = look.located.red_cell_px if look.located else None
         height, width = frame.image.shape[:2]
@@ -363,7 +345,7 @@ class _Loop:
 
     def _path(self, frame: Frame) -> str:
         """The file as it was named, or the source and the frame's number. Names that are no UTF-8 are escaped."""
-        named = self._name if frame.file_sha256 is None else str(frame.path)
+        named = self._source.name if frame.file_sha256 is None else str(frame.path)
         return plain(named if frame.file_sha256 else f"{named} frame {frame.number}")
 
     def _noticed(self, notice: Notice) -> None:
@@ -392,10 +374,6 @@ class _Loop:
                 time.sleep(_RETRY_S)
         if full:
             self._noticed(Notice("full", f"{self._store.path}: there is room on its disk again, going on", now()))
-
-    def _idle(self) -> None:
-        if self._stop():
-            self._source.stop()
 
 
 def _corners(box: Box) -> Corners:

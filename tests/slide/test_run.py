@@ -31,18 +31,17 @@ SCAN = "fake:smear?stage=scan&pace=0&cells=2"
 class Given:
     """A source that is no source of ours: it gives pictures, and hears of nothing."""
 
-    live = endless = False
+    name, live = "Given", False
 
     def __init__(self, *pictures):
         self.pictures = pictures
-        self.stopped = False
+
+    def listen(self, **_):
+        """It has nothing to tell."""
 
     def __iter__(self):
         for number, picture in enumerate(self.pictures, 1):
             yield Frame(np.ascontiguousarray(picture), datetime.now(timezone.utc), time.monotonic_ns(), number)
-
-    def stop(self):
-        self.stopped = True
 
 
 def picture(seed, labels=("NEUTROPHIL",)):
@@ -120,10 +119,13 @@ def test_looking_ahead_changes_nothing(take, folder, tmp_path):
     class Deaf:
         """The folder, which cannot be told to look ahead."""
 
-        live = endless = False
+        name, live = "Deaf", False
 
         def __init__(self, source):
             self.source = source
+
+        def listen(self, **_):
+            """It does not hear."""
 
         def __iter__(self):
             return iter(self.source)
