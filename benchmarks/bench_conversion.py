@@ -13,7 +13,7 @@ from bloodcell_edge.model.classifier import Classifier
 from bloodcell_edge.model.file import pack, read_model_file
 from bloodcell_edge.progress import SILENT
 from bloodcell_edge.training.kerasmodel import KerasModel
-from convert.parity import Candidate, Limits, compare
+from convert.parity import Candidate, GateLimits, compare
 from convert.representative import with_full_range
 from convert.targets import Target
 from convert.tflite import to_tflite
@@ -42,7 +42,7 @@ def bench_parity(benchmark, spec, net, models, pictures):
     labelled = [Picture(path, path.name, path.parent.name, path.stem) for path in pictures]
     reference = KerasModel(net, spec, Path("model.keras"))
     candidate = Candidate(models["int8"], Classifier.open(models["int8"]))
-    limits = Limits(allow_small=True)
+    limits = GateLimits(allow_small=True)
     run = (reference, reference.path, [candidate], labelled)
     benchmark.pedantic(lambda: compare(*run, limits=limits, report=SILENT), rounds=ROUNDS, warmup_rounds=1)
 

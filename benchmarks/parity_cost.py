@@ -25,7 +25,7 @@ from bloodcell_edge.model.classifier import Classifier
 from bloodcell_edge.progress import SILENT
 from bloodcell_edge.runs import RunFolder
 from bloodcell_edge.training.kerasmodel import open_keras
-from convert.parity import Candidate, Limits, compare
+from convert.parity import Candidate, GateLimits, compare
 
 WANTED = 1.3
 
@@ -53,7 +53,7 @@ def main() -> None:
     ratios, before = [], machine.usage()
     for number in range(options.rounds):
         start = time.perf_counter()
-        compare(reference, run.model, [candidate], pictures, limits=Limits(), report=SILENT)
+        compare(reference, run.model, [candidate], pictures, limits=GateLimits(), report=SILENT)
         whole = time.perf_counter() - start
         start = time.perf_counter()
         reference.scores(pixels)

@@ -10,7 +10,7 @@ from bloodcell_edge.training.fit import train
 from bloodcell_edge.training.kerasmodel import open_keras
 from bloodcell_edge.training.recipes import choose_recipe
 from convert.files import convert_files
-from convert.parity import Limits
+from convert.parity import GateLimits
 from convert.proof import prove
 from convert.representative import representative_pictures
 from convert.targets import Target
@@ -21,5 +21,5 @@ spec = train(load_data(sys.argv[1]), recipe, run, report=SILENT)
 model = open_keras(run.model)
 samples = representative_pictures(run.model, model.spec, None, allow_small=False, report=SILENT)
 convert_files(model, [Target.INT8], run.path, representative=samples, report=SILENT)
-found = prove(run.model, (), None, limits=Limits(), report=SILENT)
+found = prove(run.model, (), None, limits=GateLimits(), report=SILENT)
 print(f"held-back accuracy {spec.figures['accuracy']:.3f}, int8 agreement {found.candidates[0].agreement:.1f} %")

@@ -48,7 +48,7 @@ _COLUMNS = ("source", "file", "label", "group", "note", "found", "marked")
 
 
 @dataclass(frozen=True)
-class Source:
+class DataSource:
     """Where training pictures come from, and what must be said of it.
 
     Attributes:
@@ -65,10 +65,10 @@ class Source:
 
 
 SOURCES = (
-    Source(
+    DataSource(
         "photos", "BCCD", "MIT", "BCCD: blood cell photographs, Shenggan/BCCD_Dataset and contributors, MIT licence."
     ),
-    Source(
+    DataSource(
         "pbc",
         "Barcelona",
         "CC BY 4.0",
@@ -179,7 +179,7 @@ def load_predictions(path: Path, labels: Sequence[str]) -> Predictions:
     return Predictions(pictures, scores, found, marked)
 
 
-def source_of(picture: Picture) -> Source:
+def source_of(picture: Picture) -> DataSource:
     """Which of `SOURCES` a picture is from, by its folder or its name.
 
     Raises:
@@ -233,7 +233,7 @@ def counts(rows: Sequence[Member], labels: Sequence[str]) -> list[dict[str, Any]
     ]
 
 
-def _count(rows: Sequence[Member], source: Source, label: str, side: str) -> tuple[int, int]:
+def _count(rows: Sequence[Member], source: DataSource, label: str, side: str) -> tuple[int, int]:
     own = [row for row in rows if (source_of(row.picture), row.picture.label, row.split) == (source, label, side)]
     return len(own), len({row.picture.group for row in own})
 

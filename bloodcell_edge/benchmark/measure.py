@@ -35,8 +35,8 @@ from .figures import (
     RUNS,
     SECONDS,
     STAGES,
+    BenchmarkedFile,
     BenchmarkReport,
-    ModelFile,
     Rates,
     Result,
     disturbances,
@@ -162,7 +162,7 @@ def passes(pictures: int, runs: int) -> int:
 class Case(NamedTuple):
     """A file with a number of threads, open."""
 
-    model: ModelFile
+    model: BenchmarkedFile
     threads: int
     classifier: Classifier
 
@@ -171,7 +171,7 @@ class Case(NamedTuple):
         """Open it."""
         classifier = Classifier.open(path, threads=threads)
         spec, parity = classifier.spec, classifier.spec.parity or {}
-        model = ModelFile(
+        model = BenchmarkedFile(
             str(path), spec.target, spec.sha256, path.stat().st_size, parity.get("accuracy"), parity.get("n")
         )
         return cls(model, threads, classifier)

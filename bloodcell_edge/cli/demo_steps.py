@@ -130,13 +130,13 @@ class Demo:
         click.echo(table(("file", "bytes", "oldest runtime"), rows))
 
     def _parity(self, run: RunFolder) -> bool:
-        from convert.parity import Limits
+        from convert.parity import GateLimits
         from convert.proof import prove
 
         from .parity import summary
 
         self._say("parity")
-        found = prove(run.model, (), None, limits=Limits(), report=self.terminal)
+        found = prove(run.model, (), None, limits=GateLimits(), report=self.terminal)
         click.echo(summary(found))
         return found.passed
 

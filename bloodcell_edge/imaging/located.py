@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 RED_CELL_UM = 7.5
 """Diameter of a red cell on a smear, µm (Bain, Blood Cells: A Practical Guide)."""
 
+Rectangle = tuple[int, int, int, int]
+"""(x, y, width, height) in pixels of the picture."""
+
 
 @dataclass(frozen=True)
 class Box:
@@ -33,6 +36,11 @@ class Box:
     height: int
     whole: bool
     touching: bool
+
+    @property
+    def rectangle(self) -> Rectangle:
+        """Where it is."""
+        return self.x, self.y, self.width, self.height
 
 
 @dataclass(frozen=True)

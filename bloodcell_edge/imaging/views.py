@@ -18,10 +18,7 @@ from .located import RED_CELL_UM
 
 if TYPE_CHECKING:
     from .image import Image
-    from .located import Box, Located
-
-Window = tuple[int, int, int, int]
-"""(x, y, width, height) in pixels of the picture."""
+    from .located import Box, Located, Rectangle
 
 VIEWS = ("frame", "cell")
 """What one picture gives: "frame" the whole picture, squeezed; "cell" a crop for each located cell."""
@@ -54,7 +51,7 @@ class Shown:
     """
 
     pixels: Image
-    box: Window | None
+    box: Rectangle | None
     mark: str = ""
 
 
@@ -153,7 +150,7 @@ class View:
         pixels = resize(crop(image, square), (round(self.size[0] * margin), round(self.size[1] * margin)))
         mark = EDGE if _is_cut(box, image.shape) else TOUCHING if box.touching else ""
         white = pixels if lamp is None else lamp.whiten(pixels, square)
-        return Shown(white, (box.x, box.y, box.width, box.height), mark)
+        return Shown(white, box.rectangle, mark)
 
 
 def _is_cut(box: Box, size: tuple[int, ...]) -> bool:
@@ -161,7 +158,7 @@ def _is_cut(box: Box, size: tuple[int, ...]) -> bool:
     return not box.whole and box.width * box.height * _PORTRAIT < size[0] * size[1]
 
 
-def window(box: Box, size: tuple[int, ...], red_cell_px: float | None, crop_um: float = CROP_UM) -> Window:
+def window(box: Box, size: tuple[int, ...], red_cell_px: float | None, crop_um: float = CROP_UM) -> Rectangle:
     """The square around a cell; moved into the picture where it would reach over an edge.
 
     Only in a picture that is smaller than the square does it reach over the edges, on both sides alike.
@@ -189,14 +186,14 @@ def _inside(twice_middle: int, side: int, length: int) -> int:
     return min(max((twice_middle - side) // 2, 0), length - side)
 
 
-def _widened(square: Window, margin: float) -> Window:
+def _widened(square: Rectangle, margin: float) -> Rectangle:
     """The same middle, a longer side."""
     x, y, side, _ = square
     more = round(side * (margin - 1) / 2)
     return x - more, y - more, side + 2 * more, side + 2 * more
 
 
-def crop(image: Image, square: Window) -> Image:
+def crop(image: Image, square: Rectangle) -> Image:
     """Cut out a window; what lies beyond the picture's edge has the colour of its empty field.
 
     Args:
@@ -217,7 +214,7 @@ def crop(image: Image, square: Window) -> Image:
     return whole
 
 
-def clipped(square: Window, size: tuple[int, ...]) -> Window:
+def clipped(square: Rectangle, size: tuple[int, ...]) -> Rectangle:
     """The part of a window that lies in a picture of (height, width)."""
     x, y = max(square[0], 0), max(square[1], 0)
     return x, y, min(square[0] + square[2], size[1]) - x, min(square[1] + square[3], size[0]) - y

@@ -31,7 +31,7 @@ from ..capture.triggers import EveryFrame, FieldChange, Trigger
 from ..errors import DiskFull, PictureError, SourceError
 from ..imaging.image import encode_jpeg
 from ..imaging.located import RED_CELL_UM, Located
-from ..imaging.quality import Limits, judge
+from ..imaging.quality import QualityLimits, judge
 from ..imaging.views import CROP_UM, clipped, crop, window
 from ..records import UNIDENTIFIED, CellResult, FieldLook, FieldResult, Notice, PreparedField
 from ..text import now, plain
@@ -40,14 +40,11 @@ from .differential import CELLS
 if TYPE_CHECKING:
     from ..capture import Source
     from ..imaging.image import Image
-    from ..imaging.located import Box
+    from ..imaging.located import Rectangle
     from ..model.classifier import Classifier
     from ..records import Frame
     from .reader import Reading
     from .store import Store, Stored
-
-Corners = tuple[int, int, int, int]
-"""(x, y, width, height) of a box."""
 
 _REMEMBERED = 400  # fields that a new one may not repeat: as many as Overlap remembers
 _RETRY_S = 0.5  # between attempts while the disk is full
@@ -70,12 +67,12 @@ class Settings:
     cells: int = CELLS
     overlap: bool | None = None
     um_per_px: float | None = None
-    limits: Limits = field(default_factory=Limits)
+    limits: QualityLimits = field(default_factory=QualityLimits)
     crops: bool = True
 
 
 @dataclass(frozen=True)
-class Progress:
+class FieldProgress:
     """A field that is safe in the store, and the slide so far.
 
     Attributes:
@@ -120,7 +117,7 @@ def run(
     model_file: str = "",
     settings: Settings | None = None,
     trigger: Trigger | None = None,
-    on_field: Callable[[Progress], None] | None = None,
+    on_field: Callable[[FieldProgress], None] | None = None,
     on_notice: Callable[[Notice], None] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> Outcome:
@@ -169,7 +166,7 @@ class _Loop:
     _store: Store
     _reading: Reading
     _settings: Settings
-    _on_field: Callable[[Progress], None]
+    _on_field: Callable[[FieldProgress], None]
     _on_notice: Callable[[Notice], None]
     _stop: Callable[[], bool]
 
@@ -276,24 +273,24 @@ class _Loop:
         keeps = self._settings.crops and any(one.box for one in shown)
         return PreparedField(shown, look, self._crops(image, look.located) if keeps else {})
 
-    def _crops(self, image: Image, located: Located) -> dict[Corners, bytes]:
+    def _crops(self, image: Image, located: Located) -> dict[Rectangle, bytes]:
         """The surroundings of each cell as they are in the picture, JPEG files."""
         side_um = self._classifier.spec.crop_um or CROP_UM
         size = image.shape[:2]
-        squares = {_corners(box): window(box, size, located.red_cell_px, side_um) for box in located.cells}
-        return {corners: encode_jpeg(crop(image, clipped(square, size))) for corners, square in squares.items()}
+        squares = {box.rectangle: window(box, size, located.red_cell_px, side_um) for box in located.cells}
+        return {box: encode_jpeg(crop(image, clipped(square, size))) for box, square in squares.items()}
 
-    def _new(self, frame: Frame, look: FieldLook) -> frozenset[Corners] | None:
+    def _new(self, frame: Frame, look: FieldLook) -> frozenset[Rectangle] | None:
         """Boxes that were not counted before, None for all; remembers a field where it may come again."""
         if self._overlap is None:
             return None
         if look.reason or look.quality is None or look.located is None:
             return frozenset()
         self._fingerprints.append(look.quality.fingerprint)
-        whole = [_corners(box) for box in look.located.cells if box.whole]
+        whole = [box.rectangle for box in look.located.cells if box.whole]
         return frozenset(self._overlap.new_cells(frame, whole))
 
-    def _cells(self, ready: PreparedField, new: frozenset[Corners] | None) -> tuple[CellResult, ...]:
+    def _cells(self, ready: PreparedField, new: frozenset[Rectangle] | None) -> tuple[CellResult, ...]:
         """What the model says of the cells of a field; `new` as `_new` gives it."""
         return tuple(
             CellResult(
@@ -341,7 +338,7 @@ class _Loop:
                 continue  # added by somebody else
             result, counts, dropped = self._uncommitted.popleft()
             if not stored.again:
-                self._on_field(Progress(stored.field_id, result, counts, dropped))
+                self._on_field(FieldProgress(stored.field_id, result, counts, dropped))
 
     def _path(self, frame: Frame) -> str:
         """The file as it was named, or the source and the frame's number. Names that are no UTF-8 are escaped."""
@@ -374,10 +371,6 @@ class _Loop:
                 time.sleep(_RETRY_S)
         if full:
             self._noticed(Notice("full", f"{self._store.path}: there is room on its disk again, going on", now()))
-
-
-def _corners(box: Box) -> Corners:
-    return box.x, box.y, box.width, box.height
 
 
 def _nothing(_: object) -> None:

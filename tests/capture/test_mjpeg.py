@@ -20,8 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mjpeg_server import MjpegServer, draw_moment, jpeg, part, read_moment
 
-from bloodcell_edge.capture import latest
-from bloodcell_edge.capture import open_source
+from bloodcell_edge.capture import latest, open_source
 from bloodcell_edge.capture.base import BaseSource
 from bloodcell_edge.capture.mjpeg import Parts
 from bloodcell_edge.errors import SourceError

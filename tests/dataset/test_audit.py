@@ -186,13 +186,13 @@ def test_few_comparisons_a_picture(fields, monkeypatch):
 
 
 def test_copies_do_not_make_the_index_grow(fields, tmp_path):
-    """A photograph keeps a bounded number of views, so a thousandth copy costs no space."""
+    """A photograph keeps a bounded number of pictures, so a thousandth copy costs no space."""
     known = PhotographIndex()
     for degrees in range(-60, 61, 3):
         known.add(moved(fields[0], degrees=degrees, flip=(1 if degrees % 2 else -1, 1)))
     assert len(known) == 1
     known.save(tmp_path / "index.npz")
-    assert (tmp_path / "index.npz").stat().st_size < module._VIEWS * 13_000
+    assert (tmp_path / "index.npz").stat().st_size < module._MOST_KEPT * 13_000
 
 
 def test_index_survives_saving(index, fields, tmp_path):

@@ -18,7 +18,7 @@ from bloodcell_edge.capture.triggers import EveryFrame
 from bloodcell_edge.errors import SourceError, SpecError
 from bloodcell_edge.imaging.drawn import draw_field
 from bloodcell_edge.imaging.image import decode
-from bloodcell_edge.imaging.quality import Limits
+from bloodcell_edge.imaging.quality import QualityLimits
 from bloodcell_edge.model.classifier import Classifier
 from bloodcell_edge.records import UNIDENTIFIED, Frame
 from bloodcell_edge.slide.reader import Reader
@@ -311,8 +311,8 @@ def test_cameras_stop_at_so_many_cells_and_folders_do_not(take, folder):
 def test_limits_decide_what_is_refused(take):
     """With focus asked for as nobody has it, a sharp field is refused; with 0, a blurred one is used."""
     blurred = cv2.GaussianBlur(picture(5), (0, 0), 8)
-    assert take(Given(picture(5)), settings=Settings(limits=Limits(focus=50))).refused == 1
-    assert take(Given(blurred), settings=Settings(limits=Limits(focus=0))).used == 1
+    assert take(Given(picture(5)), settings=Settings(limits=QualityLimits(focus=50))).refused == 1
+    assert take(Given(blurred), settings=Settings(limits=QualityLimits(focus=0))).used == 1
 
 
 def test_a_repeated_field_is_refused_only_where_a_stage_moves(take):

@@ -18,7 +18,7 @@ from bloodcell_edge.model.classifier import Classifier
 from bloodcell_edge.model.spec import load_spec
 from bloodcell_edge.progress import SILENT
 from bloodcell_edge.training.prepared import prepare_pictures
-from convert.parity import Limits
+from convert.parity import GateLimits
 from convert.proof import prove
 
 
@@ -68,7 +68,7 @@ def test_pictures_without_a_cell_count_as_wrong(cell_run, drawn_cells, tmp_path)
 
 def test_the_small_files_still_say_what_the_big_one_said(cell_run):
     """Parity from the picture files: the int8 and float16 files of crops agree with Keras on most held-back cells."""
-    limits = Limits(max_drop=10, max_recall_drop=100, min_agreement=90, allow_small=True)
+    limits = GateLimits(max_drop=10, max_recall_drop=100, min_agreement=90, allow_small=True)
     report = prove(cell_run.model, [], None, limits=limits, report=SILENT)
     assert report.n == 40
     assert report.passed, report.as_json()
