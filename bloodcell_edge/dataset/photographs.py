@@ -348,23 +348,6 @@ class PhotographIndex:
         return [(int(ids[i]) // 2, bool(ids[i] % 2)) for i in best]
 
 
-def find_groups(images: Sequence[str | Path] | Sequence[Image], *, progress: Progress | None = None) -> list[int]:
-    """Number the photographs that pictures show.
-
-    Args:
-        images: files, or uint8 RGB arrays (height, width, 3).
-        progress: called with (done, total).
-
-    Returns:
-        The group of each picture, 0, 1, 2, … in order of first appearance.
-
-    Raises:
-        PictureError: a file cannot be decoded.
-        MissingFile: a file is not there.
-    """
-    return in_order(PhotographIndex().add_all(images, progress=progress))
-
-
 def in_order(names: Iterable[Hashable]) -> list[int]:
     """Names as numbers from 0, in order of first appearance."""
     numbers: dict[Hashable, int] = {}
