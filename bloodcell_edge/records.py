@@ -1,4 +1,4 @@
-"""Frozen values that travel between rooms. Units are in the names."""
+"""Frozen values that one package gives another: frames, fields, cells. Units are in the names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .imaging.views import Shown
 
 UNIDENTIFIED = "UNIDENTIFIED"
-"""The label of a cell that the model may not name: below the reject threshold."""
+"""The label of a cell that the model may not name: below the reject threshold, or marked."""
 
 LARGEST_SCORE = 1.001
 """A float32 softmax may pass 1 by rounding; what is above is no probability."""
@@ -151,7 +151,7 @@ class CellResult:
         score: the top probability, 0..1, also where the label is UNIDENTIFIED.
         scores: probability of each label.
         box: (x, y, width, height) in pixels of the field; None where the model takes the whole picture.
-        mark: why the gate does not let it be named ("edge", "touching", "blurred", ...); empty where it does.
+        mark: why the gate does not let it be named ("edge" or "touching"); empty where it does.
         counted: False for a cell that was counted in an earlier field, or is cut by the edge and whole in another.
         crop: the cell's picture, a whole JPEG file; None where none is to be kept.
 
@@ -192,9 +192,9 @@ class FieldResult:
         status: "used" or "refused".
         reason: why it was refused; empty where it was used.
         cells: what was found in it, none where refused.
-        monotonic_ns: the same moment on the clock that never jumps; None where nobody knows.
+        monotonic_ns: the same moment on the clock that never jumps; None where it is not known.
         size: (width, height) in pixels; None where it could not be decoded.
-        um_per_px: its scale; None where nobody knows.
+        um_per_px: its scale; None where it is not known.
         quality: the numbers behind the gate's verdict, by name.
         latency_ms: from the frame to this result; None where not measured.
         fingerprint: by which the same field is known again though its pixels differ, see `quality.Quality`; None where

@@ -60,7 +60,7 @@ def read_one_by_one(
     *,
     progress: Progress | None = None,
 ) -> Iterator[tuple[Picture, T]]:
-    """As `read_with`, for whoever can begin with the first pictures while the others are read.
+    """As `read_with`, for callers that begin with the first pictures while the others are read.
 
     Args:
         pictures: as for `read_with`.

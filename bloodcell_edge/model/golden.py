@@ -39,7 +39,7 @@ _FIRST_SEED = 7_000_000  # far from the seeds of demos and tests
 
 
 class Answering(Protocol):
-    """Whatever answers one prepared picture."""
+    """Answers one prepared picture: an interpreter."""
 
     def scores(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities, shape (labels,), of uint8 RGB (height, width, 3)."""

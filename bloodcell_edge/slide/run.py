@@ -1,4 +1,4 @@
-"""The only loop: source -> trigger -> locate -> quality -> classify -> overlap -> store -> whoever is shown.
+"""The only loop: source -> trigger -> locate -> quality -> classify -> overlap -> store -> `on_field`.
 
     with open_source("folder:slides/A12") as source, Store.open("bloodcell.sqlite") as store:
         done = run(source, load_model(), store, slide="A12")
@@ -13,7 +13,7 @@ What is counted:
   at 640 x 480 pixels, but 158 of 167 at 320 x 240, where a cell is about as wide as what two fields share.
 - What fields share is remembered by the run that takes them in; of earlier runs on the same slide only the fields
   themselves are known again. Going on with a slide, begin where it was left or on a fresh field.
-- Without that, as in a folder of single photographs, a cut cell is counted as UNIDENTIFIED: nobody sees it again.
+- Without that, as in a folder of single photographs, a cut cell is counted as UNIDENTIFIED: it does not come again.
 - A refused field is kept with the reason and counts nothing.
 """
 
@@ -335,7 +335,7 @@ class _Loop:
         """Show fields that are safe now; called by the store, in the order they were added."""
         for stored in group:
             if not self._uncommitted or stored.field is not self._uncommitted[0][0]:
-                continue  # added by somebody else
+                continue  # not added by this run
             result, counts, dropped = self._uncommitted.popleft()
             if not stored.again:
                 self._on_field(FieldProgress(stored.field_id, result, counts, dropped))
@@ -374,9 +374,9 @@ class _Loop:
 
 
 def _nothing(_: object) -> None:
-    """Nobody listens."""
+    """No listener was given."""
 
 
 def _never() -> bool:
-    """Nobody asks to stop."""
+    """It is never asked to stop."""
     return False
