@@ -1,4 +1,4 @@
-"""What all sources share: stopping, closing, waiting without deafness, and telling what happened."""
+"""What all sources share: stopping, closing, waits that a stop ends, and telling what happened."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Located:
     Attributes:
         cells: white cells from top to bottom, then left to right.
         red_cell_px: diameter of a red cell, pixels: given by `um_per_px`, else measured; None where none are seen.
-        halves: of the picture, for others who look at it; None where `locate` did not make this.
+        halves: of the picture, so that they need not be made again; None where `locate` did not make this.
     """
 
     cells: tuple[Box, ...]
