@@ -8,11 +8,12 @@ import pytest
 
 from bloodcell_edge.dataset.pictures import Picture
 from bloodcell_edge.imaging.image import read_image
+from bloodcell_edge.imaging.locate import locate
 from bloodcell_edge.model.classifier import Classifier
 from bloodcell_edge.model.file import pack, read_model_file
 from bloodcell_edge.progress import SILENT
 from bloodcell_edge.training.kerasmodel import KerasModel
-from convert.parity import Candidate, Limits, compare
+from convert.parity import Candidate, GateLimits, compare
 from convert.representative import with_full_range
 from convert.targets import Target
 from convert.tflite import to_tflite
@@ -41,7 +42,7 @@ def bench_parity(benchmark, spec, net, models, pictures):
     labelled = [Picture(path, path.name, path.parent.name, path.stem) for path in pictures]
     reference = KerasModel(net, spec, Path("model.keras"))
     candidate = Candidate(models["int8"], Classifier.open(models["int8"]))
-    limits = Limits(allow_small=True)
+    limits = GateLimits(allow_small=True)
     run = (reference, reference.path, [candidate], labelled)
     benchmark.pedantic(lambda: compare(*run, limits=limits, report=SILENT), rounds=ROUNDS, warmup_rounds=1)
 
@@ -50,6 +51,5 @@ def bench_parity(benchmark, spec, net, models, pictures):
 def bench_bare_inference(benchmark, spec, net, models, pictures, crops):
     """The limit: both models over the same cells, and nothing else."""
     reference, candidate = KerasModel(net, spec, Path("model.keras")), Classifier.open(models["int8"])
-    shown = [spec.shown_as.show_labelled(read_image(path)) for path in pictures]
-    pixels = crops[: sum(one is not None for one in shown)]
+    pixels = crops[: sum(bool(locate(read_image(path)).cells) for path in pictures)]
     benchmark.pedantic(lambda: (reference.scores(pixels), candidate.scores(pixels)), rounds=ROUNDS, warmup_rounds=1)

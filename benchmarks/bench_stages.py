@@ -13,6 +13,7 @@ from bloodcell_edge.imaging.locate import locate
 from bloodcell_edge.imaging.quality import judge
 from bloodcell_edge.model.classifier import Classifier
 from bloodcell_edge.model.interpreter import load_interpreter
+from bloodcell_edge.records import PreparedField
 from bloodcell_edge.slide.run import count_slide
 from bloodcell_edge.slide.store import Store
 
@@ -98,8 +99,8 @@ def bench_folder(benchmark, models, pictures, tmp_path):
 
     def loop():
         with FolderSource(str(folder), folder, FolderOptions()) as source:
-            source.listen(ahead=classifier.spec.shown_as.show)
-            return [classifier.answer(frame.ahead) for frame in source]
+            source.listen(ahead=lambda image: PreparedField(classifier.show(image)))
+            return [classifier.answer(frame.ahead.shown) for frame in source]
 
     benchmark(loop)
 

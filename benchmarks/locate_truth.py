@@ -24,7 +24,7 @@ from bloodcell_edge.imaging.drawn import LABELS, UM_PER_PX, draw_field
 from bloodcell_edge.imaging.hashes import perceptual_hash
 from bloodcell_edge.imaging.image import read_image, resize
 from bloodcell_edge.imaging.locate import locate
-from bloodcell_edge.imaging.located import Box
+from bloodcell_edge.imaging.located import Rectangle
 from bloodcell_edge.imaging.quality import judge
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -45,7 +45,6 @@ MISSING = {
 # A box of boxes.csv named WBC around what is a platelet, 33 x 28 pixels.
 NO_CELL = {"BloodImage_00113.jpg": 60}
 
-Rectangle = tuple[int, int, int, int]
 Fields = Iterator[tuple[str, np.ndarray, Sequence[Rectangle]]]
 
 
@@ -70,11 +69,6 @@ def load(shared: Path, half: str) -> list[Photograph]:
     files = sorted((shared / "data/photos").glob("*.jpg"))
     chosen = [file for file in files if int(file.stem[-5:]) % 2 == (half == "odd")]
     return [Photograph(file, boxes[file.name, "WBC"], boxes[file.name, "RBC"]) for file in chosen]
-
-
-def rectangle(box: Box) -> Rectangle:
-    """Without the flags."""
-    return box.x, box.y, box.width, box.height
 
 
 def iou(one: Rectangle, other: Rectangle) -> float:
@@ -102,7 +96,7 @@ def score(fields: Fields, **options: float) -> dict[str, object]:
     wrong = []
     for name, image, true in fields:
         cells = locate(image, **options).cells
-        overlap = overlaps([rectangle(cell) for cell in cells], true)
+        overlap = overlaps([cell.rectangle for cell in cells], true)
         n, found_n, true_n, fits = n + 1, found_n + len(cells), true_n + len(true), fits + overlap
         marked += sum(cell.touching for cell in cells)
         exact += len(cells) == len(true)
@@ -186,7 +180,7 @@ def pairs_told(photographs: list[Photograph]) -> dict[str, object]:
     missed = []
     for name, image, true in touching_pairs(photographs):
         cells = locate(image).cells
-        two = len(overlaps([rectangle(cell) for cell in cells], true)) == 2
+        two = len(overlaps([cell.rectangle for cell in cells], true)) == 2
         flagged = any(cell.touching for cell in cells)
         n, apart, marked = n + 1, apart + two, marked + (flagged and not two)
         if not (two or flagged):
@@ -240,7 +234,7 @@ def pasted(shared: Path, label: str, count: int = 150) -> dict[str, object]:
             "cut": (image[top : top + 290, left : left + 290].copy(), (width // 2 - left, height // 2 - top)),
         }
         for view, (picture, middle) in views.items():
-            boxes = [rectangle(cell) for cell in locate(picture).cells]
+            boxes = [cell.rectangle for cell in locate(picture).cells]
             right = [box for box in boxes if all(50 <= side <= 300 for side in box[2:]) and holds(box, middle)]
             found[view] += bool(right)
             extra[view] += len(boxes) - bool(right)

@@ -22,10 +22,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from locate_truth import SHARED, Rectangle, iou, load, rectangle, tilt, vignette
+from locate_truth import SHARED, iou, load, tilt, vignette
 
 from bloodcell_edge.imaging.image import read_image
 from bloodcell_edge.imaging.locate import locate
+from bloodcell_edge.imaging.located import Rectangle
 from bloodcell_edge.imaging.views import CROP_UM, View, window
 
 LEAST_IOU = 0.5
@@ -49,7 +50,7 @@ def known(image: np.ndarray) -> Known | None:
     whole = [cell for cell in located.cells if cell.whole and not cell.touching]
     if len(whole) != 1 or located.red_cell_px is None:
         return None
-    return Known(image, rectangle(whole[0]), window(whole[0], image.shape, located.red_cell_px)[2])
+    return Known(image, whole[0].rectangle, window(whole[0], image.shape, located.red_cell_px)[2])
 
 
 def pictures(shared: Path, half: str, count: int) -> dict[str, list[Known]]:
@@ -162,9 +163,9 @@ def score(cells: Iterable[Known]) -> dict[str, float]:
         n += 1
         located = locate(one.image)
         rulers += located.red_cell_px is not None
-        shown = VIEW.show_prominent(one.image, located)
+        shown = VIEW.show_labelled(one.image, located)
         if shown is not None and shown.box is not None:
-            box = next(cell for cell in located.cells if rectangle(cell) == shown.box)
+            box = next(cell for cell in located.cells if cell.rectangle == shown.box)
             overlaps.append(iou(shown.box, one.box))
             ratios.append(window(box, one.image.shape, located.red_cell_px)[2] / one.side)
             marked += bool(shown.mark)

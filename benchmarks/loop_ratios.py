@@ -56,9 +56,9 @@ class Nobody:
 def invoke_loops(case: Case, pictures: Sequence[Path]) -> tuple[Callable[[], float], Callable[[], float]]:
     """Seconds of all cells of the pictures, ready as pixels: our `scores`; set_tensor, invoke, get_tensor alone."""
     interpreter = case.classifier.interpreter
-    native, view = interpreter._native, case.classifier.spec.shown_as
+    native = interpreter._native
     entry, exit_ = native.get_input_details()[0], native.get_output_details()[0]["index"]
-    shown = [one.pixels for path in pictures for one in view.show(read_image(path))]
+    shown = [one.pixels for path in pictures for one in case.classifier.show(read_image(path))]
     ready = [pixels[np.newaxis].astype(entry["dtype"]) for pixels in shown]
 
     def ours() -> float:

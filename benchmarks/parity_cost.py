@@ -16,15 +16,15 @@ import numpy as np
 
 from bloodcell_edge import machine
 from bloodcell_edge.cli import ask_of_libraries
+from bloodcell_edge.dataset.asking import read_questions
 from bloodcell_edge.dataset.layouts import load_data
-from bloodcell_edge.dataset.reading import read_with
 from bloodcell_edge.dataset.split import HELD_BACK, load_split
 from bloodcell_edge.model.choose import DEVICE_FILE
 from bloodcell_edge.model.classifier import Classifier
 from bloodcell_edge.progress import SILENT
 from bloodcell_edge.runs import RunFolder
 from bloodcell_edge.training.kerasmodel import open_keras
-from convert.parity import Candidate, Limits, compare
+from convert.parity import Candidate, GateLimits, compare
 
 WANTED = 1.3
 
@@ -46,13 +46,12 @@ def main() -> None:
     else:
         pictures = list(load_data(options.data, labels=reference.spec.labels).pictures)
     view = reference.spec.shown_as
-    done, _ = read_with(pictures, lambda one, image: view.show_labelled(image, one.um_per_px))
-    pixels = np.stack([shown.pixels for _, shown in done if shown is not None])
+    pixels = np.stack([pixels for _, pixels in read_questions(pictures, [view]).cells(view)])
     reference.scores(pixels[:64])  # its graph is traced at the first call
     ratios, before = [], machine.usage()
     for number in range(options.rounds):
         start = time.perf_counter()
-        compare(reference, run.model, [candidate], pictures, limits=Limits(), report=SILENT)
+        compare(reference, run.model, [candidate], pictures, limits=GateLimits(), report=SILENT)
         whole = time.perf_counter() - start
         start = time.perf_counter()
         reference.scores(pixels)

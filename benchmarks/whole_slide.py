@@ -22,7 +22,7 @@ from bloodcell_edge.cli import ask_of_libraries
 from bloodcell_edge.imaging.folder import picture_files
 from bloodcell_edge.model.choose import choose_model
 from bloodcell_edge.model.classifier import Classifier
-from bloodcell_edge.slide.run import Progress, count_slide
+from bloodcell_edge.slide.run import FieldProgress, count_slide
 from bloodcell_edge.slide.store import Store
 
 PARTS = 10
@@ -70,7 +70,7 @@ def main() -> None:
         draw_slide(pictures, options.fields, folder)
         moments, held = [time.perf_counter()], []
 
-        def on_field(_: Progress) -> None:
+        def on_field(_: FieldProgress) -> None:
             moments.append(time.perf_counter())
             if len(moments) % max(options.fields // PARTS, 1) == 1:
                 held.append(machine.memory_mb() or 0.0)

@@ -1,21 +1,25 @@
-"""Frozen values that travel between rooms. Units are in the names."""
+"""Frozen values that one package gives another: frames, fields, cells. Units are in the names."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from .errors import PictureError
 
 if TYPE_CHECKING:
     from .imaging.image import Image
+    from .imaging.located import Located
+    from .imaging.quality import Quality
+    from .imaging.views import Shown
 
 UNIDENTIFIED = "UNIDENTIFIED"
-"""The label of a cell that the model may not name: below the reject threshold."""
+"""The label of a cell that the model may not name: below the reject threshold, or marked."""
 
 LARGEST_SCORE = 1.001
 """A float32 softmax may pass 1 by rounding; what is above is no probability."""
@@ -33,7 +37,7 @@ class Frame:
         path: the file; None for a camera.
         file_sha256: hash of the file's bytes; None for a camera.
         dropped: frames that the source has thrown away so far: overtaken by newer ones, too old, or broken.
-        ahead: what was made of the image on the thread that decoded it, see `BaseSource.listen`, or None.
+        ahead: what was made of the image on the thread that decoded it, see `capture.Source.listen`, or None.
 
     Raises:
         PictureError: an image of another type or layout, or a time without a zone: the source has a bug.
@@ -46,7 +50,7 @@ class Frame:
     path: Path | None = None
     file_sha256: str | None = None
     dropped: int = 0
-    ahead: Any = None
+    ahead: PreparedField | None = None
 
     def __post_init__(self) -> None:
         image = self.image
@@ -62,6 +66,38 @@ class Frame:
     def sha256(self) -> str:
         """What the frame is known by: the hash of the file's bytes, or of a camera's pixels; hexadecimal."""
         return self.file_sha256 or hashlib.sha256(self.image.data).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class FieldLook:
+    """What a field shows before its cells are named.
+
+    Attributes:
+        reason: why it is refused; empty where it is not.
+        located: its cells; None where it is too small to look for any.
+        quality: what the gate says; None likewise.
+    """
+
+    reason: str = ""
+    located: Located | None = None
+    quality: Quality | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedField:
+    """What can be made of a picture before its turn comes.
+
+    Attributes:
+        shown: what the model is to be asked about; nothing of a refused field.
+        look: what the field shows.
+        crops: (x, y, width, height) of a cell -> its surroundings, a JPEG file; empty where none are kept.
+        took_ms: to make all this.
+    """
+
+    shown: tuple[Shown, ...]
+    look: FieldLook = field(default_factory=FieldLook)
+    crops: Mapping[tuple[int, int, int, int], bytes] = field(default_factory=dict)
+    took_ms: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -115,7 +151,7 @@ class CellResult:
         score: the top probability, 0..1, also where the label is UNIDENTIFIED.
         scores: probability of each label.
         box: (x, y, width, height) in pixels of the field; None where the model takes the whole picture.
-        mark: why the gate does not let it be named ("edge", "touching", "blurred", ...); empty where it does.
+        mark: why the gate does not let it be named ("edge" or "touching"); empty where it does.
         counted: False for a cell that was counted in an earlier field, or is cut by the edge and whole in another.
         crop: the cell's picture, a whole JPEG file; None where none is to be kept.
 

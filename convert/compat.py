@@ -20,12 +20,6 @@ from bloodcell_edge.model.flatbuffer import read_model, schema
 
 log = logging.getLogger(__name__)
 
-LAST_TFLITE_RUNTIME = "2.14.0"
-"""The last release of tflite-runtime; what needs more needs ai-edge-litert."""
-
-FIRST_LITERT = "1.0.1"
-"""The oldest ai-edge-litert that was tried: it knows every operator version in `FIRST_RELEASE`."""
-
 FIRST_RELEASE = {
     operator: tuple(releases.split())
     for operator, releases in {
@@ -132,34 +126,6 @@ def min_runtime(flatbuffer: bytes) -> str:
     return max(needs, key=_ordered, default="1.5.0")
 
 
-def runs_on(flatbuffer: bytes, release: str) -> tuple[Operator, ...]:
-    """The operators of a file that do *not* load in a release; none means that it runs there.
-
-    An operator that `FIRST_RELEASE` does not know is held against what the file says of itself.
-
-    Args:
-        flatbuffer: the bytes of a .tflite; a zip may follow.
-        release: of TFLite or tflite-runtime, e.g. "2.14.0".
-
-    Raises:
-        SpecError, RuntimeMissing: as `operators`.
-    """
-    contents = _contents(flatbuffer)
-    too_new = []
-    for operator in contents.operators:
-        first = operator.min_runtime or contents.claim
-        if not first or _ordered(first) > _ordered(release):
-            too_new.append(operator)
-    return tuple(too_new)
-
-
-def oldest_interpreter(release: str) -> str:
-    """The package to install for a TFLite release, e.g. "tflite-runtime 2.4.0" or "ai-edge-litert 1.0.1"."""
-    if _ordered(release) <= _ordered(LAST_TFLITE_RUNTIME):
-        return f"tflite-runtime {release}"
-    return f"ai-edge-litert {FIRST_LITERT}"
-
-
 def float_tensors(flatbuffer: bytes) -> tuple[str, ...]:
     """The names of all floating-point tensors. A full-integer file with float output has one: its output.
 
@@ -170,18 +136,6 @@ def float_tensors(flatbuffer: bytes) -> tuple[str, ...]:
         SpecError, RuntimeMissing: as `operators`.
     """
     return tuple(name for name, kind in _contents(flatbuffer).tensors if kind in _FLOATS)
-
-
-def tensor_types(flatbuffer: bytes) -> dict[str, int]:
-    """How many tensors of each type a file holds, e.g. {"INT8": 174, "INT32": 54, "FLOAT32": 1, "UINT8": 1}.
-
-    Args:
-        flatbuffer: the bytes of a .tflite; a zip may follow.
-
-    Raises:
-        SpecError, RuntimeMissing: as `operators`.
-    """
-    return dict(Counter(kind for _, kind in _contents(flatbuffer).tensors).most_common())
 
 
 def input_quantization(flatbuffer: bytes) -> tuple[float, int] | None:

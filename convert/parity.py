@@ -31,7 +31,7 @@ FEWEST_FOR_RECALL = 50
 
 
 @dataclass(frozen=True)
-class Limits:
+class GateLimits:
     """What a candidate must hold, in points and percent.
 
     Attributes:
@@ -66,7 +66,7 @@ def compare(
     candidates: Sequence[Candidate],
     pictures: Sequence[Picture],
     *,
-    limits: Limits,
+    limits: GateLimits,
     report: Reporter,
 ) -> ParityReport:
     """Ask the reference and every candidate about the same picture files.
@@ -141,7 +141,7 @@ def judge(
     truth: NDArray[np.int64],
     expected: NDArray[np.floating[Any]],
     scores: NDArray[np.float32],
-    limits: Limits,
+    limits: GateLimits,
 ) -> CandidateParity:
     """The figures of one candidate, and whether the gate holds.
 
@@ -192,18 +192,18 @@ def _points(before: NDArray[np.bool_], after: NDArray[np.bool_], rows: NDArray[n
     return 100 * (float(np.mean(before[rows])) - float(np.mean(after[rows])))
 
 
-def answers_differ(one: CandidateParity, limits: Limits) -> bool:
+def answers_differ(one: CandidateParity, limits: GateLimits) -> bool:
     """True where the answers are beyond the limits; False where only the pictures are too few."""
     return bool(_losses(limits, one.accuracy_drop, one.worst_recall_drop, one.agreement))
 
 
-def _too_few(limits: Limits, n: int) -> list[str]:
+def _too_few(limits: GateLimits, n: int) -> list[str]:
     if n >= FEWEST_TO_PROVE or limits.allow_small:
         return []
     return [f"{n} pictures cannot prove anything, expected at least {FEWEST_TO_PROVE} (--allow-small)"]
 
 
-def _losses(limits: Limits, drop: float, worst: float, agreement: float) -> list[str]:
+def _losses(limits: GateLimits, drop: float, worst: float, agreement: float) -> list[str]:
     rounding = 1e-9  # 1.0 point of 200 pictures is not exactly 1.0
     failures = []
     if drop > limits.max_drop + rounding:

@@ -22,7 +22,7 @@ from bloodcell_edge.runs import KERAS_FILE, RunFolder
 from bloodcell_edge.training.kerasmodel import KerasModel, open_keras
 
 from .layers import LOOKED_AT, advice, agreement_afresh, worst_layers
-from .parity import Candidate, Limits, answers_differ, compare
+from .parity import Candidate, GateLimits, answers_differ, compare
 from .reports import CandidateParity, ParityReport
 from .representative import choose_pictures
 from .targets import Target
@@ -33,7 +33,7 @@ def prove(
     candidates: Sequence[str | Path] = (),
     data: str | Path | None = None,
     *,
-    limits: Limits = Limits(),  # noqa: B008 - frozen
+    limits: GateLimits = GateLimits(),  # noqa: B008 - frozen
     report: Reporter = SILENT,
 ) -> ParityReport:
     """What `bce parity` does: compare files with the Keras model they came from, and keep the report.
@@ -76,7 +76,7 @@ def prove(
 
 
 def _explained(
-    one: CandidateParity, model: KerasModel, pictures: Sequence[Picture], limits: Limits, report: Reporter
+    one: CandidateParity, model: KerasModel, pictures: Sequence[Picture], limits: GateLimits, report: Reporter
 ) -> CandidateParity:
     """With the layers that lose most, and what to try."""
     report.say(f"looking for the layers that lose most, to explain {Path(one.file).name}")
@@ -94,7 +94,7 @@ def _held_back(run: RunFolder) -> list[Picture]:
     return [row.picture for row in load_split(run.split) if row.split == HELD_BACK]
 
 
-def _keep(found: ParityReport, run: RunFolder, limits: Limits, report: Reporter) -> None:
+def _keep(found: ParityReport, run: RunFolder, limits: GateLimits, report: Reporter) -> None:
     """Write the report into the run folder, and what passed into the run's files; one that refuses is no failure."""
     try:
         write_json(run.parity, found.as_json())
@@ -105,7 +105,7 @@ def _keep(found: ParityReport, run: RunFolder, limits: Limits, report: Reporter)
         report.say(f"{run.path}: the report cannot be kept there ({error.strerror or error})")
 
 
-def _write_into(path: Path, passed: CandidateParity, found: ParityReport, limits: Limits) -> None:
+def _write_into(path: Path, passed: CandidateParity, found: ParityReport, limits: GateLimits) -> None:
     """The proof travels with the file."""
     model = read_model_file(path)
     kept = ("accuracy", "accuracy_drop", "worst_recall_drop", "agreement", "max_abs_diff", "mean_abs_diff", "mcnemar_p")

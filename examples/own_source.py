@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Iterator
 from datetime import datetime, timezone
 
 import numpy as np
@@ -12,12 +13,15 @@ from bloodcell_edge import Frame, Store, count_slide, load_model
 class Arrays:
     """Arrays of uint8 RGB, (height, width, 3), as a camera's library might give them."""
 
-    live = endless = False  # no stage that shows a cell twice; and it ends
+    name, live = "Arrays", False  # what the store calls it; no stage that shows a cell twice
 
-    def __init__(self, files) -> None:
+    def __init__(self, files: list[str]) -> None:
         self.files = files
 
-    def __iter__(self):
+    def listen(self, **_: object) -> None:
+        """Nothing to tell besides frames; see `bloodcell_edge.capture.Source`."""
+
+    def __iter__(self) -> Iterator[Frame]:
         for number, file in enumerate(self.files, 1):
             yield Frame(np.load(file), datetime.now(timezone.utc), time.monotonic_ns(), number)
 

@@ -12,6 +12,7 @@ def load(setup):  # noqa: D103
     from bloodcell_edge.cli import ask_of_libraries
     from bloodcell_edge.imaging.image import read_image, resize
     from bloodcell_edge.model.classifier import Classifier
+    from bloodcell_edge.records import PreparedField
 
     ask_of_libraries()
     classifier = Classifier.open(setup["model"], threads=setup["threads"])
@@ -39,8 +40,8 @@ def load(setup):  # noqa: D103
 
     def folder(items) -> Labels:
         with open_source(f"folder:{Path(items[0]['file']).parent}") as source:
-            source.listen(ahead=classifier.spec.shown_as.show)
-            return [label for frame in source for label in named(classifier.answer(frame.ahead))]
+            source.listen(ahead=lambda image: PreparedField(classifier.show(image)))
+            return [label for frame in source for label in named(classifier.answer(frame.ahead.shown))]
 
     return {"crops": crops, "crop files": crop_files, "fields": fields, "folder": folder}
 

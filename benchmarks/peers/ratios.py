@@ -53,7 +53,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Row:
+class Ratio:
     """One comparison of two that went through the same items in the same rounds.
 
     Attributes:
@@ -96,7 +96,7 @@ def agreement(ours: Sequence[str], theirs: Sequence[str]) -> float:
     return 100 * sum(a == b for a, b in zip(ours, theirs, strict=False)) / common if common else 0.0
 
 
-def rows(measured: Iterable[Measured], targets: Sequence[Target], *, reference: Mapping[str, str]) -> list[Row]:
+def rows(measured: Iterable[Measured], targets: Sequence[Target], *, reference: Mapping[str, str]) -> list[Ratio]:
     """The comparisons that can be made with what was measured.
 
     Args:
@@ -120,7 +120,7 @@ def rows(measured: Iterable[Measured], targets: Sequence[Target], *, reference: 
         ratios = np.array(peer.ms) / np.array(other.ms)
         low, ratio, high = (float(value) for value in np.percentile(ratios, (5, 50, 95)))
         found.append(
-            Row(
+            Ratio(
                 target, ratio, low, high, float(np.median(peer.ms)), float(np.median(other.ms)),
                 min(agreement(ours.labels, peer.labels), agreement(ours.labels, other.labels)),
                 len(peer.labels), len(peer.ms),
@@ -129,7 +129,7 @@ def rows(measured: Iterable[Measured], targets: Sequence[Target], *, reference: 
     return found
 
 
-def losses(found: Sequence[Row], absent: Mapping[str, str]) -> list[str]:
+def losses(found: Sequence[Ratio], absent: Mapping[str, str]) -> list[str]:
     """Where we lose, what does not count, and who was not there; nothing where all targets hold."""
     said = []
     for row in found:
@@ -139,7 +139,7 @@ def losses(found: Sequence[Row], absent: Mapping[str, str]) -> list[str]:
     return [*said, *(f"{peer}: absent, {why}" for peer, why in absent.items())]
 
 
-def text(found: Sequence[Row], absent: Mapping[str, str], *, doubts: Sequence[str] = ()) -> str:
+def text(found: Sequence[Ratio], absent: Mapping[str, str], *, doubts: Sequence[str] = ()) -> str:
     """The report as Markdown."""
     head = (
         "what",
@@ -172,6 +172,6 @@ def text(found: Sequence[Row], absent: Mapping[str, str], *, doubts: Sequence[st
     return "\n".join(parts)
 
 
-def as_json(found: Sequence[Row]) -> list[dict[str, Any]]:
+def as_json(found: Sequence[Ratio]) -> list[dict[str, Any]]:
     """Plain values of the comparisons."""
     return [{**vars(row), "target": vars(row.target), "verdict": row.verdict} for row in found]

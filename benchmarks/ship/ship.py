@@ -47,7 +47,7 @@ _COLUMNS = ("source", "file", "label", "group", "note", "found", "marked")
 
 
 @dataclass(frozen=True)
-class Source:
+class DataSource:
     """Where training pictures come from, and what must be said of it.
 
     Attributes:
@@ -64,10 +64,10 @@ class Source:
 
 
 SOURCES = (
-    Source(
+    DataSource(
         "photos", "BCCD", "MIT", "BCCD: blood cell photographs, Shenggan/BCCD_Dataset and contributors, MIT licence."
     ),
-    Source(
+    DataSource(
         "pbc",
         "Barcelona",
         "CC BY 4.0",
@@ -155,7 +155,7 @@ def load_predictions(path: Path, labels: Sequence[str]) -> Answers:
     return Answers(pictures, scores, found, marked)
 
 
-def source_of(picture: Picture) -> Source:
+def source_of(picture: Picture) -> DataSource:
     """Which of `SOURCES` a picture is from, by its folder or its name.
 
     Raises:
@@ -203,7 +203,7 @@ def counts(rows: Sequence[Member], labels: Sequence[str]) -> list[dict[str, Any]
     ]
 
 
-def _count(rows: Sequence[Member], source: Source, label: str, side: str) -> tuple[int, int]:
+def _count(rows: Sequence[Member], source: DataSource, label: str, side: str) -> tuple[int, int]:
     own = [row for row in rows if (source_of(row.picture), row.picture.label, row.split) == (source, label, side)]
     return len(own), len({row.picture.group for row in own})
 
@@ -222,7 +222,7 @@ def sealed(file: Path, name: str, answers: Answers, card: Mapping[str, Any]) -> 
 
 
 def readme(files: Sequence[Path]) -> str:
-    """models/README.md: what is here, and the card of each int8 file."""
+    """model/shipped/README.md: what is here, and the card of each int8 file."""
     blocks = [_HEAD]
     for file in files:
         spec = read_model_file(file).spec

@@ -25,7 +25,7 @@ _COMPARED: Mapping[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class Row:
+class ComparedTime:
     """One time of one case, then and now, in ms."""
 
     file: str
@@ -54,7 +54,7 @@ class Comparison:
 
     reference: str
     tolerance: float
-    rows: tuple[Row, ...]
+    rows: tuple[ComparedTime, ...]
     notes: tuple[str, ...]
 
     @property
@@ -106,7 +106,7 @@ def compare(
     """
     refuse_other_machine(now["machine"], reference, name)
     _refuse_other_size(now, reference, name)
-    rows: list[Row] = []
+    rows: list[ComparedTime] = []
     here, there = (values.get("pictures", {}).get("sha256") for values in (now, reference))
     notes = []
     if here and there and here != there:
@@ -141,10 +141,12 @@ def _refuse_no_time(file: str, threads: int, *times_ms: float) -> None:
         raise ValueError(message)
 
 
-def _row(now: Mapping[str, Any], then: Mapping[str, Any], what: str, keys: Sequence[str], tolerance: float) -> Row:
+def _row(
+    now: Mapping[str, Any], then: Mapping[str, Any], what: str, keys: Sequence[str], tolerance: float
+) -> ComparedTime:
     part, name = keys
     a, b = float(then[part][name]), float(now[part][name])
-    return Row(now["file"], now["threads"], what, a, b, verdict(b / a, tolerance))
+    return ComparedTime(now["file"], now["threads"], what, a, b, verdict(b / a, tolerance))
 
 
 def refuse_other_machine(machine: Mapping[str, Any], reference: Mapping[str, Any], name: str) -> None:

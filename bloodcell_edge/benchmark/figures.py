@@ -78,7 +78,7 @@ class Rates:
 
 
 @dataclass(frozen=True)
-class ModelFile:
+class BenchmarkedFile:
     """What is known of a file without running it.
 
     Attributes:
@@ -121,7 +121,7 @@ class Result:
         why: what disturbed the measurement; empty where it is valid.
     """
 
-    model: ModelFile
+    model: BenchmarkedFile
     threads: int
     interpreter: str
     delegate: str

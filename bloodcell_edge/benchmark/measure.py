@@ -25,9 +25,9 @@ from ..capture import open_source
 from ..capture.folder import FolderOptions, FolderSource
 from ..errors import DataError, MissingFile, NoPictures, PictureError
 from ..imaging.image import read_image
-from ..imaging.locate import locate
 from ..model.classifier import Classifier
 from ..progress import SILENT, Reporter
+from ..records import PreparedField
 from ..slide.run import count_slide
 from ..slide.store import Store
 from . import apart
@@ -35,8 +35,8 @@ from .figures import (
     RUNS,
     SECONDS,
     STAGES,
+    BenchmarkedFile,
     BenchmarkReport,
-    ModelFile,
     Rates,
     Result,
     disturbances,
@@ -162,7 +162,7 @@ def passes(pictures: int, runs: int) -> int:
 class Case(NamedTuple):
     """A file with a number of threads, open."""
 
-    model: ModelFile
+    model: BenchmarkedFile
     threads: int
     classifier: Classifier
 
@@ -171,7 +171,7 @@ class Case(NamedTuple):
         """Open it."""
         classifier = Classifier.open(path, threads=threads)
         spec, parity = classifier.spec, classifier.spec.parity or {}
-        model = ModelFile(
+        model = BenchmarkedFile(
             str(path), spec.target, spec.sha256, path.stat().st_size, parity.get("accuracy"), parity.get("n")
         )
         return cls(model, threads, classifier)
@@ -182,9 +182,9 @@ class Case(NamedTuple):
         image = read_image(picture)
         decoded = time.perf_counter()
         located, looked = None, decoded
-        if self.classifier.spec.view == "cell":
-            located, looked = locate(image), time.perf_counter()
-        shown = self.classifier.spec.shown_as.show(image, located)
+        if self.classifier.spec.shown_as.needs_cells:
+            located, looked = self.classifier.locator(image), time.perf_counter()
+        shown = self.classifier.show(image, located)
         resized = time.perf_counter()
         for one in shown:
             self.classifier.interpreter.scores(one.pixels)
@@ -195,9 +195,9 @@ class Case(NamedTuple):
         """How long it takes to name all pictures of a folder, the next ones decoded and located meanwhile."""
         start = time.perf_counter()
         with FolderSource(str(folder), folder, FolderOptions()) as source:
-            source.listen(ahead=self.classifier.spec.shown_as.show)
+            source.listen(ahead=lambda image: PreparedField(self.classifier.show(image)))
             for frame in source:
-                self.classifier.answer(frame.ahead)
+                self.classifier.answer(frame.ahead.shown if frame.ahead else self.classifier.show(frame.image))
         return time.perf_counter() - start
 
     def stored_seconds(self, folder: Path) -> float:

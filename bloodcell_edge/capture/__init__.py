@@ -30,11 +30,9 @@ from ..errors import SourceError
 from .url import SourceUrl
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
-    from typing_extensions import Self
-
-    from ..records import Frame, Notice
+    from ..imaging.image import Image
+    from ..records import Frame, Notice, PreparedField
+    from .base import BaseSource
 
 __all__ = ["Source", "open_source"]
 
@@ -52,33 +50,40 @@ _CAMERAS = frozenset({"camera", "rtsp", "http", "https", "picamera"})
 
 
 class Source(Protocol):
-    """Anything that gives frames: iterate it once, inside ``with``. Its ``repr`` tells its state.
+    """Anything that gives frames to `slide.run.run`; examples/own_source.py is one.
+
+    What `open_source` gives can do more: it is stopped and closed, see `base.BaseSource`.
 
     Attributes:
+        name: what the store and messages call it.
         live: a stage lies under a camera, so that the same field and the same cell come again: take a frame on field
             change and count by `overlap.Overlap`, unless told otherwise.
-        endless: it never ends by itself.
     """
 
+    name: str
     live: bool
-    endless: bool
 
     def __iter__(self) -> Iterator[Frame]:
-        """The frames, as they come; waits for each."""
+        """The frames, as they come; waits for each. Iterated once."""
 
-    def stop(self) -> None:
-        """Let the iteration end soon; may be called from another thread."""
-
-    def close(self) -> None:
-        """Stop, and let go of threads, processes and devices. Twice is fine."""
-
-    def __enter__(self) -> Self:
-        """The source itself."""
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    def listen(
+        self,
+        *,
+        notice: Callable[[Notice], None] | None = None,
+        idle: Callable[[], bool | None] | None = None,
+        taken_before: Callable[[str], bool] | None = None,
+        ahead: Callable[[Image], PreparedField] | None = None,
     ) -> None:
-        """Close it."""
+        """Take what it may call while it is iterated; called before that. A source that has no use for it does nothing.
+
+        Args:
+            notice: told what happens besides frames.
+            idle: called about ten times a second while nothing comes; True ends the iteration.
+            taken_before: says of a file's hash whether its picture is known, which then need not be decoded. Called
+                from any thread.
+            ahead: makes of a picture what can be made before its turn comes, for `Frame.ahead`. Called from any thread,
+                by several at once.
+        """
 
 
 def open_source(
@@ -87,8 +92,8 @@ def open_source(
     watch: bool = False,
     give_up_after_s: float | None = None,
     notice: Callable[[Notice], None] | None = None,
-    idle: Callable[[], None] | None = None,
-) -> Source:
+    idle: Callable[[], bool | None] | None = None,
+) -> BaseSource:
     """Make the source that a URL means. Nothing is opened before it is iterated, but the URL is checked whole.
 
     Args:
@@ -97,7 +102,7 @@ def open_source(
         give_up_after_s: a camera without a frame for that long is an error, as with ``give_up_after=``; None re-opens
             it for ever.
         notice: told what happens besides frames, between two of them.
-        idle: called about ten times a second while nothing comes.
+        idle: called about ten times a second while nothing comes; True ends the iteration.
             Both are called on the thread that iterates; what they raise ends the iteration.
 
     Raises:
@@ -113,5 +118,5 @@ def open_source(
     if give_up_after_s is not None and parsed.scheme in _CAMERAS:
         parsed = replace(parsed, settings={**parsed.settings, "give_up_after": repr(float(give_up_after_s))})
     room = import_module(f".{_ROOMS[parsed.scheme]}", __name__)
-    source: Source = room.from_url(parsed, notice=notice, idle=idle)
+    source: BaseSource = room.from_url(parsed, notice=notice, idle=idle)
     return source

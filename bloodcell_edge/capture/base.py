@@ -1,4 +1,4 @@
-"""What all sources share: stopping, closing, waiting without deafness, and telling what happened."""
+"""What all sources share: stopping, closing, waits that a stop ends, and telling what happened."""
 
 from __future__ import annotations
 
@@ -19,17 +19,23 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ..imaging.image import Image
+    from ..records import PreparedField
 
 TICK_S = 0.1
 """How long a source waits at most before it looks whether it was stopped, and calls `idle`."""
 
 
 class BaseSource(ABC):
-    """A source whose frames come from `_frames`.
+    """A source whose frames come from `_frames`: iterate it once, inside ``with``. Its ``repr`` tells its state.
 
     Args:
         name: the URL, for messages.
         notice, idle: as for `open_source`.
+
+    Attributes:
+        name: the URL.
+        live: see `Source`.
+        endless: it never ends by itself.
     """
 
     live = False
@@ -40,13 +46,13 @@ class BaseSource(ABC):
         name: str,
         *,
         notice: Callable[[Notice], None] | None = None,
-        idle: Callable[[], None] | None = None,
+        idle: Callable[[], bool | None] | None = None,
     ) -> None:
         self.name = name
         self._notice = [notice] if notice is not None else []
         self._idle = [idle] if idle is not None else []
         self._taken_before: Callable[[str], bool] = lambda sha256: False  # noqa: ARG005
-        self._ahead: Callable[[Image], object] = lambda image: None  # noqa: ARG005
+        self._ahead: Callable[[Image], PreparedField | None] = lambda image: None  # noqa: ARG005
         self._notices: queue.SimpleQueue[Notice] = queue.SimpleQueue()
         self._stopped = threading.Event()
         self._state: Literal["ready", "open", "closed"] = "ready"
@@ -79,9 +85,9 @@ class BaseSource(ABC):
         self,
         *,
         notice: Callable[[Notice], None] | None = None,
-        idle: Callable[[], None] | None = None,
+        idle: Callable[[], bool | None] | None = None,
         taken_before: Callable[[str], bool] | None = None,
-        ahead: Callable[[Image], object] | None = None,
+        ahead: Callable[[Image], PreparedField] | None = None,
     ) -> None:
         """Tell these, too; to be called before the source is iterated.
 
@@ -142,10 +148,11 @@ class BaseSource(ABC):
                 listener(told)
 
     def _tick(self) -> None:
-        """Nothing came for a while: tell what happened, and let the listener do something else."""
+        """Nothing came for a while: tell what happened, and let the listener do something else or end this."""
         self._tell_all()
         for listener in self._idle:
-            listener()
+            if listener() is True:
+                self.stop()
 
     def _pause(self, seconds: float) -> None:
         """Wait up to `TICK_S` of `seconds`, after a tick; ends at once when stopped."""

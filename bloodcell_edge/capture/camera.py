@@ -19,7 +19,7 @@ from ..errors import MissingFile, SourceError
 from ..records import Frame
 from .base import BaseSource
 from .children import ChildConnection, Ended, Replaceable
-from .latest import LiveOptions, LiveSource, Shot
+from .latest import LatestFrameOptions, LatestFrameSource, Shot
 from .url import SourceUrl, option
 
 _START_TIMEOUT_MS = 10_000.0  # Python and OpenCV take seconds to load on a small machine, some cameras more to open
@@ -28,7 +28,7 @@ _QUIET = {"OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8"}
 
 
 @dataclass(frozen=True)
-class CameraOptions(LiveOptions):
+class CameraOptions(LatestFrameOptions):
     """Settings of a local camera; None leaves the camera's own.
 
     Attributes:
@@ -52,7 +52,7 @@ class CameraOptions(LiveOptions):
 
 
 @dataclass(frozen=True)
-class RtspOptions(LiveOptions):
+class RtspOptions(LatestFrameOptions):
     """Settings of an RTSP stream.
 
     Attributes:
@@ -79,7 +79,7 @@ def from_url(url: SourceUrl, **callbacks: Any) -> BaseSource:
         return VideoSource(url.name, Path(url.place), url.options(VideoOptions), **callbacks)
     if url.scheme == "rtsp":
         stream = url.options(RtspOptions)
-        return LiveSource(url.name, rtsp_connections(url.name, url.place, stream), stream, **callbacks)
+        return LatestFrameSource(url.name, rtsp_connections(url.name, url.place, stream), stream, **callbacks)
     device = int(url.place) if url.place.isdecimal() else url.place
     if isinstance(device, str) and not device.startswith("/dev/"):
         message = f"source {url.name!r}: expected camera:NUMBER or camera:/dev/videoN, found {url.place!r}"
@@ -88,7 +88,7 @@ def from_url(url: SourceUrl, **callbacks: Any) -> BaseSource:
     if (options.width is None) != (options.height is None) or len(options.fourcc or "MJPG") != 4:
         message = f"source {url.name!r}: expected width and height together, and a fourcc of four letters"
         raise SourceError(message)
-    return LiveSource(url.name, device_connections(url.name, device, options), options, **callbacks)
+    return LatestFrameSource(url.name, device_connections(url.name, device, options), options, **callbacks)
 
 
 def device_connections(
@@ -129,7 +129,7 @@ def rtsp_connections(name: str, url: str, options: RtspOptions) -> Replaceable:
 
 
 def _opencv(
-    name: str, settings: dict[str, Any], options: LiveOptions, environment: dict[str, str] | None = None
+    name: str, settings: dict[str, Any], options: LatestFrameOptions, environment: dict[str, str] | None = None
 ) -> Replaceable:
     slack_ms = _START_TIMEOUT_MS if settings["backend"] == "CAP_FFMPEG" else 0  # OpenCV's timeout comes first there
     return Replaceable(

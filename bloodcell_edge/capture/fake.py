@@ -4,8 +4,8 @@
 ``fake:smear?stage=scan``     one large drawn smear under a stage that goes over it field by field and rests on each
 ``fake:smear?stage=still``    the same under a stage that never moves
 
-A seed gives the same pixels each time. Frames are `fps` to the second on the source's own clock; with ``pace=0`` nobody
-waits for it, an hour passes as fast as it can be drawn, and the clock starts at a fixed moment, so that two runs are
+A seed gives the same pixels each time. Frames are `fps` to the second on the source's own clock; with ``pace=0`` it is
+not waited for, an hour passes as fast as it can be drawn, and the clock starts at a fixed moment, so that two runs are
 alike to the last digit.
 """
 

@@ -33,6 +33,7 @@ from .url import SourceUrl, option
 
 if TYPE_CHECKING:
     from ..imaging.image import Image
+    from ..records import PreparedField
 
 _AHEAD = 4  # pictures read before they are asked for: two a core of a small machine, 15 MB each at 5 megapixels
 _THREADS = 2
@@ -81,7 +82,7 @@ class _Read:
     error: str = ""
     proven: bool = False
     again: bool = False
-    ahead: object = None
+    ahead: PreparedField | None = None
 
 
 def from_url(url: SourceUrl, **callbacks: Any) -> FolderSource:

@@ -1,4 +1,4 @@
-"""Cameras: a thread reads into a slot of one, loses and finds the camera again, and nothing stale comes out.
+"""The latest frame of a camera: a thread reads into a slot of one, and opens again a camera that was lost.
 
 The newest frame wins; those it overtakes are counted. A frame is handed out at most once, and only while it is younger
 than `max_age_ms`. A camera that is lost is re-opened, after 0.05 s at first, then twice as long each time up to 1 s.
@@ -27,7 +27,7 @@ _STALE_S = 5.0
 
 
 @dataclass(frozen=True)
-class LiveOptions:
+class LatestFrameOptions:
     """What every camera can be told.
 
     Attributes:
@@ -68,8 +68,8 @@ class Connection(Protocol):
         """Let go of it."""
 
 
-class LiveSource(BaseSource):
-    """A camera behind a reader thread.
+class LatestFrameSource(BaseSource):
+    """A camera that a thread reads, and whose latest frame is given.
 
     Args:
         name: the URL.
@@ -81,7 +81,9 @@ class LiveSource(BaseSource):
     live = True
     endless = True
 
-    def __init__(self, name: str, connect: Callable[[], Connection], options: LiveOptions, **callbacks: Any) -> None:
+    def __init__(
+        self, name: str, connect: Callable[[], Connection], options: LatestFrameOptions, **callbacks: Any
+    ) -> None:
         super().__init__(name, **callbacks)
         self._connect = connect
         self._options = options
@@ -128,7 +130,7 @@ class LiveSource(BaseSource):
         """The reader thread."""
         try:
             self._read_until_stopped()
-        except Exception as error:  # noqa: BLE001 - belongs to the one who iterates, who would wait for ever
+        except Exception as error:  # noqa: BLE001 - raised again where the frames are iterated, which would wait for ever
             with self._changed:
                 self._failure = error
                 self._changed.notify()
@@ -154,7 +156,7 @@ class LiveSource(BaseSource):
 
     def _opened(self) -> Connection:
         connection = self._connection = self._connect()
-        if self._stopped.is_set():  # closed while it opened: nobody saw it to abort it
+        if self._stopped.is_set():  # closed while it opened: `_release` had none to abort
             connection.abort()
         for note in connection.notes:
             self._note("setting", f"{self.name}: {note}")

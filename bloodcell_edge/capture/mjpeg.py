@@ -23,7 +23,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from ..errors import PictureError, SourceError
 from ..imaging.image import decode
 from ..text import now
-from .latest import LiveOptions, LiveSource, Shot
+from .latest import LatestFrameOptions, LatestFrameSource, Shot
 from .url import SourceUrl
 
 _BLOCK = 65_536
@@ -34,9 +34,9 @@ _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 _LENGTH = re.compile(rb"(?i)content-length:[ \t]*(\d{1,9})")
 
 
-def from_url(url: SourceUrl, **callbacks: Any) -> LiveSource:
+def from_url(url: SourceUrl, **callbacks: Any) -> LatestFrameSource:
     """The source of an ``http://`` or ``https://`` URL; `callbacks` are `notice` and `idle` of `open_source`."""
-    options = url.options(LiveOptions)
+    options = url.options(LatestFrameOptions)
     try:
         split = urlsplit(url.place)
         host = split.port is None or split.hostname  # a port that is no number is noticed when it is asked for
@@ -49,7 +49,7 @@ def from_url(url: SourceUrl, **callbacks: Any) -> LiveSource:
     def connect() -> MjpegConnection:
         return MjpegConnection(split, options.open_timeout_ms / 1000, options.read_timeout_ms / 1000)
 
-    return LiveSource(url.name, connect, options, **callbacks)
+    return LatestFrameSource(url.name, connect, options, **callbacks)
 
 
 class Parts:

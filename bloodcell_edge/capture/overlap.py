@@ -23,12 +23,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..imaging.image import Image
+    from ..imaging.located import Rectangle
     from ..records import Frame
 
     Plane = NDArray[np.float32]
-
-Box = tuple[int, int, int, int]
-"""x, y, width, height in pixels of the frame."""
 
 SMALL_PX = 128
 """Longer side of the small copies."""
@@ -42,12 +40,12 @@ _LEAST_SHARED = 0.12  # of a field's area: 30 % of one side, or 35 % of both
 # 318 of 320 pairs of crops that share 30 or 40 % were laid within 8 pixels and correlate by 0.81 or more; of 3,160
 # pairs that share nothing, the best fit of each correlates by 0.65 at most (by less than 0.54 in 99.9 %).
 _LEAST_LIKENESS = 0.7
-_SAME_VIEW = 0.9  # shared area of a field that is the one before, pushed a little
+_SAME_FIELD = 0.9  # shared area of a field that is the one before, pushed a little
 _SAME_CELL = 0.5
 
 
 @dataclass(frozen=True, eq=False)
-class View:
+class SmallCopy:
     """A small copy of a frame to lay on others: green, without slow changes of light, float32 (rows, columns).
 
     Attributes:
@@ -61,8 +59,8 @@ class View:
     scale: float
 
     @classmethod
-    def of(cls, image: Image) -> View:
-        """The view of a frame's pixels, uint8 RGB (height, width, 3)."""
+    def of(cls, image: Image) -> SmallCopy:
+        """The copy of a frame's pixels, uint8 RGB (height, width, 3)."""
         import cv2
 
         height, width = image.shape[:2]
@@ -76,12 +74,12 @@ class View:
 
 @dataclass(frozen=True)
 class Shift:
-    """Where one view lies on another: a point (x, y) of the second is (x + right, y + down) in the first.
+    """Where one copy lies on another: a point (x, y) of the second is (x + right, y + down) in the first.
 
     Attributes:
         right, down: in small pixels.
         likeness: correlation of what both show, -1..1.
-        shared: how much that is, as a share of a view's area.
+        shared: how much that is, as a share of a copy's area.
     """
 
     right: int
@@ -90,8 +88,8 @@ class Shift:
     shared: float
 
 
-def find_shift(first: View, second: View) -> Shift | None:
-    """How the second view lies on the first; None where they show nothing in common, or differ in shape."""
+def find_shift(first: SmallCopy, second: SmallCopy) -> Shift | None:
+    """How the second copy lies on the first; None where they show nothing in common, or differ in shape."""
     if first.pixels.shape != second.pixels.shape:
         return None
     rows, columns = first.pixels.shape
@@ -106,8 +104,8 @@ def find_shift(first: View, second: View) -> Shift | None:
     return best if best is not None and best.likeness >= _LEAST_LIKENESS else None
 
 
-def likeness(first: View, second: View, right: int = 0, down: int = 0) -> float:
-    """Correlation, -1..1, of what two views of one shape show where the second is shifted so."""
+def likeness(first: SmallCopy, second: SmallCopy, right: int = 0, down: int = 0) -> float:
+    """Correlation, -1..1, of what two copies of one shape show where the second is shifted so."""
     rows, columns = first.pixels.shape
     a = first.pixels[max(down, 0) : rows + min(down, 0), max(right, 0) : columns + min(right, 0)]
     b = second.pixels[max(-down, 0) : rows + min(-down, 0), max(-right, 0) : columns + min(-right, 0)]
@@ -116,7 +114,7 @@ def likeness(first: View, second: View, right: int = 0, down: int = 0) -> float:
     return float(np.vdot(a, b)) / power**0.5 if power > 0 else 0.0
 
 
-def _peaks(first: View, second: View) -> list[tuple[int, int]]:
+def _peaks(first: SmallCopy, second: SmallCopy) -> list[tuple[int, int]]:
     """The most probable shifts (down, right), each modulo the size."""
     shape = first.pixels.shape
     product = first.waves * second.waves.conj()
@@ -152,7 +150,7 @@ def _band(shape: tuple[int, int]) -> Plane:
 class _Field:
     """A field seen before and the cells counted in it, as (left, top, right, bottom) in small pixels."""
 
-    view: View
+    small: SmallCopy
     cells: list[tuple[float, float, float, float]] = field(default_factory=list)
 
 
@@ -170,7 +168,7 @@ class Overlap:
     def __repr__(self) -> str:
         return f"<Overlap: {len(self._fields)} fields>"
 
-    def new_cells(self, frame: Frame, boxes: Sequence[Box]) -> list[Box]:
+    def new_cells(self, frame: Frame, boxes: Sequence[Rectangle]) -> list[Rectangle]:
         """Which of a frame's cells have not been counted yet; from now on they are.
 
         Args:
@@ -180,21 +178,21 @@ class Overlap:
         Returns:
             The new ones, in their order.
         """
-        view = View.of(frame.image)
-        laid = [(seen, shift) for seen in self._fields if (shift := find_shift(seen.view, view)) is not None]
-        cells = {box: _corners(box, view.scale) for box in boxes}
+        small = SmallCopy.of(frame.image)
+        laid = [(seen, shift) for seen in self._fields if (shift := find_shift(seen.small, small)) is not None]
+        cells = {box: _corners(box, small.scale) for box in boxes}
         known = [_moved(cell, -shift.right, -shift.down) for seen, shift in laid for cell in seen.cells]
         new = [box for box, cell in cells.items() if not any(_same(cell, other) for other in known)]
-        same = next(((seen, shift) for seen, shift in laid if shift.shared >= _SAME_VIEW), None)
+        same = next(((seen, shift) for seen, shift in laid if shift.shared >= _SAME_FIELD), None)
         if same is None:
-            self._fields.append(_Field(view, list(cells.values())))
+            self._fields.append(_Field(small, list(cells.values())))
         else:  # a still stage must not fill the memory
             seen, shift = same
             seen.cells.extend(_moved(cells[box], shift.right, shift.down) for box in new)
         return new
 
 
-def _corners(box: Box, scale: float) -> tuple[float, float, float, float]:
+def _corners(box: Rectangle, scale: float) -> tuple[float, float, float, float]:
     x, y, width, height = box
     return x * scale, y * scale, (x + width) * scale, (y + height) * scale
 

@@ -15,12 +15,12 @@ from typing import Any
 
 from ..errors import SourceError
 from .children import Replaceable
-from .latest import LiveOptions, LiveSource
+from .latest import LatestFrameOptions, LatestFrameSource
 from .url import SourceUrl, option
 
 
 @dataclass(frozen=True)
-class PicameraOptions(LiveOptions):
+class PicameraOptions(LatestFrameOptions):
     """Settings of a Raspberry Pi camera; None lets it find the value while it settles, and holds that.
 
     Attributes:
@@ -48,7 +48,7 @@ class PicameraOptions(LiveOptions):
     python: str = option("/usr/bin/python3")
 
 
-def from_url(url: SourceUrl, **callbacks: Any) -> LiveSource:
+def from_url(url: SourceUrl, **callbacks: Any) -> LatestFrameSource:
     """The source of a ``picamera:`` URL; `callbacks` are `notice` and `idle` of `open_source`."""
     options = url.options(PicameraOptions)
     if not url.place.isdecimal():
@@ -69,4 +69,4 @@ def from_url(url: SourceUrl, **callbacks: Any) -> LiveSource:
         # picamera2's own wait comes first; this is for the call that hangs all the same.
         read_timeout_s=max(options.read_timeout_ms / 1000, options.wait + 1),
     )
-    return LiveSource(url.name, connections, options, **callbacks)
+    return LatestFrameSource(url.name, connections, options, **callbacks)

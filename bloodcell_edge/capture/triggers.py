@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from ..errors import SourceError
 from ..records import Frame
-from .overlap import View, likeness
+from .overlap import SmallCopy, likeness
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from typing_extensions import Self
 
-_MOVED = 0.6  # two views of one place correlate by more than this, however they are lit
+_MOVED = 0.6  # two copies of one place correlate by more than this, however they are lit
 _FIRST_PAUSE_NS, _LONGEST_PAUSE_NS = 10**9, 64 * 10**9
 _LONGEST_PERIOD_S = 366 * 86_400
 _EMPTY = 1.5  # grey levels: less structure than this is noise, and nothing to tell places by
@@ -111,8 +111,8 @@ class FieldChange(EveryFrame):
 
     def __init__(self, rest_s: float = 0.25) -> None:
         self._rest_ns = round(rest_s * 1e9)
-        self._before: View | None = None
-        self._taken: View | None = None
+        self._before: SmallCopy | None = None
+        self._taken: SmallCopy | None = None
         self._taken_ns = 0
         self._still_since_ns = 0
         self._pause_ns = _FIRST_PAUSE_NS
@@ -120,18 +120,18 @@ class FieldChange(EveryFrame):
 
     def __call__(self, frame: Frame) -> bool:
         """True for the first frame of a field at rest that is not the field taken last."""
-        view, before = View.of(frame.image), self._before
-        self._before = view
-        if before is None or not _at_rest(before, view):
+        small, before = SmallCopy.of(frame.image), self._before
+        self._before = small
+        if before is None or not _at_rest(before, small):
             self._still_since_ns = frame.monotonic_ns
             return False
         if frame.monotonic_ns - self._still_since_ns < self._rest_ns:
             return False
-        if self._taken is None or not _same_place(self._taken, view):
+        if self._taken is None or not _same_place(self._taken, small):
             self._pause_ns = _FIRST_PAUSE_NS
         elif self._again_ns is None or frame.monotonic_ns < self._again_ns:
             return False
-        self._taken, self._taken_ns, self._again_ns = view, frame.monotonic_ns, None
+        self._taken, self._taken_ns, self._again_ns = small, frame.monotonic_ns, None
         return True
 
     def refused(self) -> None:
@@ -173,20 +173,20 @@ class KeyPress(EveryFrame):
             self._before = None
 
 
-def _at_rest(before: View, view: View) -> bool:
+def _at_rest(before: SmallCopy, small: SmallCopy) -> bool:
     """True where the picture did not move between two frames: they fit best unshifted, however noisy they are."""
-    if before.pixels.shape != view.pixels.shape:
+    if before.pixels.shape != small.pixels.shape:
         return False
-    if max(float(before.pixels.std()), float(view.pixels.std())) < _EMPTY:
+    if max(float(before.pixels.std()), float(small.pixels.std())) < _EMPTY:
         return True
-    unmoved = likeness(before, view)
+    unmoved = likeness(before, small)
     around = ((x, y) for x in (-1, 0, 1) for y in (-1, 0, 1) if x or y)
-    return unmoved >= _MOVED and all(likeness(before, view, x, y) < unmoved for x, y in around)
+    return unmoved >= _MOVED and all(likeness(before, small, x, y) < unmoved for x, y in around)
 
 
-def _same_place(a: View, b: View) -> bool:
-    """True where two views, both at rest, show the same place; two empty ones are taken to."""
+def _same_place(a: SmallCopy, b: SmallCopy) -> bool:
+    """True where two fields, both at rest, show the same place; two empty ones are taken to."""
     if a.pixels.shape != b.pixels.shape:
         return False
-    empty = [float(view.pixels.std()) < _EMPTY for view in (a, b)]
+    empty = [float(small.pixels.std()) < _EMPTY for small in (a, b)]
     return all(empty) if any(empty) else likeness(a, b) >= _MOVED

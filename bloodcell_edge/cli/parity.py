@@ -51,10 +51,10 @@ def parity(
 
     path = say_choice(choose_model(reference, prefer=KERAS_FILE))  # before TensorFlow takes its seconds
 
-    from convert.parity import Limits
+    from convert.parity import GateLimits
     from convert.proof import prove
 
-    limits = Limits(max_drop, max_recall_drop, min_agreement, allow_small)
+    limits = GateLimits(max_drop, max_recall_drop, min_agreement, allow_small)
     terminal = Terminal()
     found = prove(path, candidates, data, limits=limits, report=terminal)
     if as_json:

@@ -21,7 +21,7 @@ from .terminal.options import (
 )
 
 if TYPE_CHECKING:
-    from ..training.search.found import Found, Row
+    from ..training.search.found import Found, JudgedCandidate
 
 
 @click.command()
@@ -136,7 +136,7 @@ _HEAD = (
 )  # fmt: skip
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: JudgedCandidate) -> tuple[str, ...]:
     one = row.as_json()
     return (
         str(row.candidate),

@@ -20,6 +20,7 @@ from ..progress import SILENT, Reporter
 from ..statistics.metrics import Evaluation, evaluate
 from .pictures import Picture, Unreadable
 from .reading import Opened, read_one_by_one
+from .shown import shown_in_each
 from .split import group_names
 
 if TYPE_CHECKING:
@@ -179,7 +180,9 @@ def read_questions(
     wanted = tuple(dict.fromkeys(views))
 
     def use(opened: Opened) -> dict[View, Shown | None] | None:
-        return None if leave_out is not None and leave_out(opened) else _shown(opened, wanted)
+        if leave_out is not None and leave_out(opened):
+            return None
+        return shown_in_each(opened.picture, opened.image, wanted)
 
     bad: list[Unreadable] = []
     with report.bar("read") as progress:
@@ -204,7 +207,9 @@ def ask_while_reading(
     bad: list[Unreadable] = []
     parts: list[list[Future[Answers]]] = [[] for _ in models]
     with _threads("asks the first model", "asks the others") as (first, rest), report.bar("read") as progress:
-        read = read_one_by_one(pictures, lambda opened: _shown(opened, views), bad, progress=progress)
+        read = read_one_by_one(
+            pictures, lambda opened: shown_in_each(opened.picture, opened.image, views), bad, progress=progress
+        )
         for batch in _batches(read):
             questions = _questions(batch, views)
             for place, model in enumerate(models):
@@ -214,10 +219,6 @@ def ask_while_reading(
             for model, own in zip(models, parts, strict=True)
         )
     return answers, tuple(bad)
-
-
-def _shown(opened: Opened, views: Sequence[View]) -> dict[View, Shown | None]:
-    return {view: view.show_labelled(opened.image, opened.picture.um_per_px) for view in views}
 
 
 def _questions(

@@ -90,14 +90,14 @@ def _find(
     pictures = (*dataset.pictures, *dataset.unknown)
     index = PhotographIndex()
     readable, digests, groups, bad = [], [], [], []
-    views = read_features([picture.path for picture in pictures])
-    for number, (picture, view) in enumerate(zip(pictures, views, strict=True), 1):
-        if isinstance(view, BceError):
-            bad.append(Unreadable(picture.file, str(view)))
+    found = read_features([picture.path for picture in pictures])
+    for number, (picture, features) in enumerate(zip(pictures, found, strict=True), 1):
+        if isinstance(features, BceError):
+            bad.append(Unreadable(picture.file, str(features)))
         else:
             readable.append(picture)
-            digests.append(view.digest)
-            groups.append(index.add_features(view))
+            digests.append(features.digest)
+            groups.append(index.add_features(features))
         if progress is not None:
             progress(number, len(pictures))
     if not readable:

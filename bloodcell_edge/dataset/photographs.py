@@ -7,7 +7,7 @@ How a picture is found among many, none of it growing faster than n log n for n 
    rare features. A hash that more than `_CROWDED` features have says nothing (rims of red cells) and is passed over.
 3. At most `_CANDIDATES` of them are compared with it, feature by feature and pixel by pixel.
 4. A picture that matches joins the photograph, or joins two that were thought apart; else it becomes a new one. Only
-   the first picture of a photograph is kept to compare with, and up to `_VIEWS` that resemble it least.
+   the first picture of a photograph is kept to compare with, and up to `_MOST_KEPT` that resemble it least.
 
 Hashes are exact integer arithmetic and RANSAC has a fixed seed: the same pictures in the same order, same groups.
 A picture with next to nothing on it (an empty field) is known again by its exact pixels only.
@@ -62,7 +62,7 @@ _CROWDED = 8
 _CANDIDATES = 6
 
 # Views of one photograph.
-_VIEWS = 4
+_MOST_KEPT = 4
 _CLOSE = 20  # inliers of a match so good that the picture adds nothing
 
 _FORMAT = 1  # of the .npz file; raise when a constant above changes what is stored
@@ -101,7 +101,7 @@ class _Buckets:
         return np.unique(keys)
 
     def add(self, keys: NDArray[np.uint32], owner: int) -> None:
-        """Keep sorted keys as those of view number `owner`."""
+        """Keep sorted keys as those of picture number `owner`."""
         self._runs.append((keys, np.full(len(keys), owner, np.int32)))
         while len(self._runs) > 1 and len(self._runs[-2][0]) < 3 * len(self._runs[-1][0]):
             last, before = self._runs.pop(), self._runs.pop()
@@ -128,9 +128,9 @@ class _Buckets:
 
 @dataclass(frozen=True)
 class _Match:
-    """A known view that shows the same photograph: its number and how many features agree."""
+    """A known picture that shows the same photograph: its number and how many features agree."""
 
-    view: int
+    picture: int
     inliers: int
 
 
@@ -170,15 +170,15 @@ class PhotographIndex:
     """
 
     def __init__(self) -> None:
-        self._views: list[PictureFeatures] = []
-        self._group_of_view: list[int] = []
-        self._views_in: Counter[int] = Counter()
+        self._pictures: list[PictureFeatures] = []
+        self._group_of_picture: list[int] = []
+        self._pictures_in: Counter[int] = Counter()
         self._groups = DisjointSets()
         self._by_digest: dict[bytes, int] = {}
         self._buckets = _Buckets()
 
     def __len__(self) -> int:
-        return len({self._groups.root(group) for group in self._group_of_view})
+        return len({self._groups.root(group) for group in self._group_of_picture})
 
     def add(self, image: Image) -> int:
         """Add a picture.
@@ -191,22 +191,22 @@ class PhotographIndex:
         """
         return self.add_features(picture_features(image))
 
-    def add_features(self, view: PictureFeatures) -> int:
+    def add_features(self, features: PictureFeatures) -> int:
         """`add` a picture by its features, taken before."""
-        known = self._by_digest.get(view.digest)
+        known = self._by_digest.get(features.digest)
         if known is not None:
-            return self.current(self._group_of_view[known])
-        keys = self._buckets.keys(view.descriptors)
-        matches = self._matches(view, keys)
+            return self.current(self._group_of_picture[known])
+        keys = self._buckets.keys(features.descriptors)
+        matches = self._matches(features, keys)
         if not matches:
             group = self._groups.new()
-            self._keep(view, keys, group)
+            self._keep(features, keys, group)
             return group
-        group = self.current(self._group_of_view[matches[0].view])
+        group = self.current(self._group_of_picture[matches[0].picture])
         for match in matches[1:]:
-            group = self._join(group, self._group_of_view[match.view])
-        if max(match.inliers for match in matches) < _CLOSE and self._views_in[group] < _VIEWS:
-            self._keep(view, keys, group)
+            group = self._join(group, self._group_of_picture[match.picture])
+        if max(match.inliers for match in matches) < _CLOSE and self._pictures_in[group] < _MOST_KEPT:
+            self._keep(features, keys, group)
         return group
 
     def add_all(self, images: Sequence[str | Path] | Sequence[Image], *, progress: Progress | None = None) -> list[int]:
@@ -224,24 +224,24 @@ class PhotographIndex:
             MissingFile: a file is not there.
         """
         groups = []
-        for number, view in enumerate(read_features(images), 1):
-            if isinstance(view, BceError):
-                raise view
-            groups.append(self.add_features(view))
+        for number, features in enumerate(read_features(images), 1):
+            if isinstance(features, BceError):
+                raise features
+            groups.append(self.add_features(features))
             if progress is not None:
                 progress(number, len(images))
         return [self.current(group) for group in groups]
 
     def find(self, image: Image) -> int | None:
         """The group whose photograph a picture (uint8 RGB, (height, width, 3)) shows, None where it shows none."""
-        view = picture_features(image)
-        known = self._by_digest.get(view.digest)
+        features = picture_features(image)
+        known = self._by_digest.get(features.digest)
         if known is None:
-            matches = self._matches(view, self._buckets.keys(view.descriptors))
+            matches = self._matches(features, self._buckets.keys(features.descriptors))
             if not matches:
                 return None
-            known = max(matches, key=lambda match: match.inliers).view
-        return self.current(self._group_of_view[known])
+            known = max(matches, key=lambda match: match.inliers).picture
+        return self.current(self._group_of_picture[known])
 
     def current(self, group: int) -> int:
         """What a group number became: the smallest number of those that turned out to be one photograph."""
@@ -253,16 +253,16 @@ class PhotographIndex:
         Raises:
             OSError: the folder cannot be written.
         """
-        views = self._views
+        known = self._pictures
         arrays = {
             "format": np.array(_FORMAT),
             "became": np.array([self.current(group) for group in range(len(self._groups))], np.int32),
-            "group": np.array(self._group_of_view, np.int32),
-            "features": np.array([len(view.points) for view in views], np.int32),
-            "points": np.concatenate([NO_POINTS, *(view.points for view in views)]) * STEPS,
-            "descriptors": np.concatenate([NO_DESCRIPTORS, *(view.descriptors for view in views)]),
-            "thumbs": np.array([view.thumb for view in views], np.uint8).reshape(-1, SIDE // 2, SIDE // 2),
-            "digests": np.frombuffer(b"".join(view.digest for view in views), np.uint8).reshape(-1, DIGEST_BYTES),
+            "group": np.array(self._group_of_picture, np.int32),
+            "features": np.array([len(one.points) for one in known], np.int32),
+            "points": np.concatenate([NO_POINTS, *(one.points for one in known)]) * STEPS,
+            "descriptors": np.concatenate([NO_DESCRIPTORS, *(one.descriptors for one in known)]),
+            "thumbs": np.array([one.thumb for one in known], np.uint8).reshape(-1, SIDE // 2, SIDE // 2),
+            "digests": np.frombuffer(b"".join(one.digest for one in known), np.uint8).reshape(-1, DIGEST_BYTES),
         }
         arrays["points"] = arrays["points"].astype(np.uint16)
         with beside(path) as temporary, temporary.open("wb") as stream:
@@ -303,66 +303,49 @@ class PhotographIndex:
         descriptors = np.split(arrays["descriptors"], ends)
         for number, group in enumerate(arrays["group"]):
             digest = arrays["digests"][number].tobytes()
-            view = PictureFeatures(points[number], descriptors[number], arrays["thumbs"][number], digest)
-            index._keep(view, index._buckets.keys(view.descriptors), int(group))
+            features = PictureFeatures(points[number], descriptors[number], arrays["thumbs"][number], digest)
+            index._keep(features, index._buckets.keys(features.descriptors), int(group))
         return index
 
     def _join(self, a: int, b: int) -> int:
         a, b = self.current(a), self.current(b)
         if a != b:
             joined = self._groups.join(a, b)
-            self._views_in[joined] = self._views_in[a] + self._views_in[b]
+            self._pictures_in[joined] = self._pictures_in[a] + self._pictures_in[b]
         return self.current(a)
 
-    def _keep(self, view: PictureFeatures, keys: NDArray[np.uint32], group: int) -> None:
-        number = len(self._views)
-        self._views.append(view)
-        self._group_of_view.append(group)
-        self._views_in[self.current(group)] += 1
-        self._by_digest[view.digest] = number
+    def _keep(self, features: PictureFeatures, keys: NDArray[np.uint32], group: int) -> None:
+        number = len(self._pictures)
+        self._pictures.append(features)
+        self._group_of_picture.append(group)
+        self._pictures_in[self.current(group)] += 1
+        self._by_digest[features.digest] = number
         self._buckets.add(keys, number)
 
-    def _matches(self, view: PictureFeatures, keys: NDArray[np.uint32]) -> list[_Match]:
-        """Known views of the same photograph among the likeliest candidates, at most one of each group."""
+    def _matches(self, features: PictureFeatures, keys: NDArray[np.uint32]) -> list[_Match]:
+        """Known pictures of the same photograph among the likeliest candidates, at most one of each group."""
         matches: list[_Match] = []
         groups: set[int] = set()
-        for number, mirrored in self._candidates(view, keys):
-            group = self.current(self._group_of_view[number])
+        for number, mirrored in self._candidates(features, keys):
+            group = self.current(self._group_of_picture[number])
             if group in groups:
                 continue
-            inliers = compare(view, self._views[number], mirrored=mirrored)
+            inliers = compare(features, self._pictures[number], mirrored=mirrored)
             if inliers:
                 groups.add(group)
                 matches.append(_Match(number, inliers))
         return matches
 
-    def _candidates(self, view: PictureFeatures, keys: NDArray[np.uint32]) -> list[tuple[int, bool]]:
-        """(view, whether flipped) of those that share most, counting rare features more."""
+    def _candidates(self, features: PictureFeatures, keys: NDArray[np.uint32]) -> list[tuple[int, bool]]:
+        """(picture, whether flipped) of those that share most, counting rare features more."""
         seen = []
-        for mirrored, own in ((0, keys), (1, self._buckets.keys(view.descriptors[:, MIRROR]))):
+        for mirrored, own in ((0, keys), (1, self._buckets.keys(features.descriptors[:, MIRROR]))):
             owners, weights = self._buckets.owners(own)
             seen.append((owners * 2 + mirrored, weights))
         ids, place = np.unique(np.concatenate([owners for owners, _ in seen]), return_inverse=True)
         votes = np.bincount(place, np.concatenate([weights for _, weights in seen]), len(ids))
         best = np.lexsort((ids, -votes))[:_CANDIDATES]
         return [(int(ids[i]) // 2, bool(ids[i] % 2)) for i in best]
-
-
-def find_groups(images: Sequence[str | Path] | Sequence[Image], *, progress: Progress | None = None) -> list[int]:
-    """Number the photographs that pictures show.
-
-    Args:
-        images: files, or uint8 RGB arrays (height, width, 3).
-        progress: called with (done, total).
-
-    Returns:
-        The group of each picture, 0, 1, 2, … in order of first appearance.
-
-    Raises:
-        PictureError: a file cannot be decoded.
-        MissingFile: a file is not there.
-    """
-    return in_order(PhotographIndex().add_all(images, progress=progress))
 
 
 def in_order(names: Iterable[Hashable]) -> list[int]:

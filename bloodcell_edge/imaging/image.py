@@ -212,7 +212,9 @@ def _to_rgb(pixels: NDArray[Any]) -> Image:
         return grey
     rgb: Image = cv2.cvtColor(to_8_bit(np.ascontiguousarray(pixels[..., :3])), cv2.COLOR_BGR2RGB)
     alpha = pixels[..., 3:]
-    return _on_white(rgb, alpha) if alpha.any() else rgb  # all 0 is padding: nobody saves a picture that is not seen
+    return (
+        _on_white(rgb, alpha) if alpha.any() else rgb
+    )  # all 0 is padding: a picture that is not seen would not be saved
 
 
 def to_8_bit(pixels: NDArray[Any]) -> Image:

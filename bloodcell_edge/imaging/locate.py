@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     Plane = NDArray[np.int16]
     Mask = NDArray[np.uint8]
-    Points = NDArray[np.int32]
+    Outline = NDArray[np.int32]
 
 
 # Sizes: small lymphocytes have the smallest nuclei, about as large as a red cell; platelets are 2 to 3 µm, giant ones
@@ -91,7 +91,7 @@ class _Lobe:
 
     area: int
     core: int
-    outline: Points
+    outline: Outline
     bounds: tuple[int, int, int, int]
 
 
@@ -408,7 +408,7 @@ def _gap(lobe: _Lobe, group: list[_Lobe], limit: float) -> float:
     return math.sqrt(int(_apart(_thinned(lobe.outline), _thinned(_outline(group))).min()))
 
 
-def _apart(points: Points, others: Points) -> NDArray[np.int32]:
+def _apart(points: Outline, others: Outline) -> NDArray[np.int32]:
     """Squared distance of each point (n, 2) to each other one (m, 2), shape (n, m)."""
     across = points[:, :1] - others[:, 0]
     down = points[:, 1:] - others[:, 1]
@@ -416,7 +416,7 @@ def _apart(points: Points, others: Points) -> NDArray[np.int32]:
     return squares
 
 
-def _thinned(outline: Points) -> Points:
+def _thinned(outline: Outline) -> Outline:
     """At most some hundred of its points, evenly; all of them for any real nucleus."""
     return outline[:: 1 + len(outline) // _MOST_POINTS]
 
@@ -429,7 +429,7 @@ def _belongs(lobe: _Lobe, group: list[_Lobe], gap: float, ruler: float) -> bool:
     return _span(_outline([*group, lobe])) <= _WIDEST_NUCLEUS * ruler - _GAP_COST * gap
 
 
-def _outline(group: list[_Lobe]) -> Points:
+def _outline(group: list[_Lobe]) -> Outline:
     return group[0].outline if len(group) == 1 else np.concatenate([lobe.outline for lobe in group])
 
 
@@ -441,14 +441,14 @@ def _may_be_two(group: list[_Lobe], ruler: float) -> bool:
     return _span(_outline(lobes)) > _WIDEST_LOBES * ruler or lobes[1].area >= _LARGEST_LOBE * _area(ruler)
 
 
-def _hull_area(outline: Points) -> float:
+def _hull_area(outline: Outline) -> float:
     """Area of the convex hull, pixels."""
     import cv2
 
     return float(cv2.contourArea(cv2.convexHull(outline)))
 
 
-def _span(outline: Points) -> float:
+def _span(outline: Outline) -> float:
     """Distance of the two points farthest apart, pixels."""
     import cv2
 

@@ -1,13 +1,20 @@
-"""Cells found in a picture, and what finds them."""
+"""Cells found in a picture, and the form of what finds them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
 from .light import Halves
 
+if TYPE_CHECKING:
+    from .image import Image
+
 RED_CELL_UM = 7.5
-"""Diameter of a red cell on a smear, µm (as in `smear`: Bain, Blood Cells: A Practical Guide)."""
+"""Diameter of a red cell on a smear, µm (Bain, Blood Cells: A Practical Guide)."""
+
+Rectangle = tuple[int, int, int, int]
+"""(x, y, width, height) in pixels of the picture."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,11 @@ class Box:
     whole: bool
     touching: bool
 
+    @property
+    def rectangle(self) -> Rectangle:
+        """Where it is."""
+        return self.x, self.y, self.width, self.height
+
 
 @dataclass(frozen=True)
 class Located:
@@ -38,9 +50,24 @@ class Located:
     Attributes:
         cells: white cells from top to bottom, then left to right.
         red_cell_px: diameter of a red cell, pixels: given by `um_per_px`, else measured; None where none are seen.
-        halves: of the picture, for others who look at it; None where `locate` did not make this.
+        halves: of the picture, so that they need not be made again; None where `locate` did not make this.
     """
 
     cells: tuple[Box, ...]
     red_cell_px: float | None
     halves: Halves | None = field(default=None, repr=False, compare=False)
+
+
+class Locator(Protocol):
+    """Finds the white cells of a picture, such as `locate.locate`; called from several threads at once."""
+
+    def __call__(self, image: Image, *, um_per_px: float | None = None) -> Located:
+        """The cells and the picture's scale.
+
+        Args:
+            image: uint8 RGB, shape (height, width, 3).
+            um_per_px: scale, µm per pixel, where it is known; else the picture tells it.
+
+        Raises:
+            PictureError: a picture in which it cannot look; a scale that is not positive.
+        """

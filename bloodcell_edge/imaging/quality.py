@@ -1,7 +1,7 @@
 """Is a field fit to be counted? Each question gets a verdict with its number and its limit.
 
 A refused field is not thrown away: the caller stores it with the reason. Limits are values, so that a site can set its
-own; the defaults are measured (see `Limits`).
+own; the defaults are measured (see `QualityLimits`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Limits:
+class QualityLimits:
     """What a field must hold. 0 asks for nothing; for `bright` that is 1, for `cast` infinity.
 
     The defaults were set on the odd-numbered BCCD photographs and 110 PBC pictures. Of the 143 even-numbered ones and
@@ -57,7 +57,7 @@ class Verdict:
     """The answer to one question.
 
     Attributes:
-        name: focus, dark, bright, cast, empty or repeated, as in `Limits`.
+        name: focus, dark, bright, cast, empty or repeated, as in `QualityLimits`.
         number: what was measured.
         limit: what it was held against.
         passed: the field is fit in this respect.
@@ -74,7 +74,7 @@ class Quality:
     """All verdicts on one field.
 
     Attributes:
-        verdicts: one for each limit, in the order of `Limits`.
+        verdicts: one for each limit, in the order of `QualityLimits`.
         fingerprint: what later fields are compared with, 16 bytes; empty where none was asked for.
     """
 
@@ -104,7 +104,7 @@ def judge(
     *,
     red_cell_px: float | None = None,
     earlier: Collection[bytes] | None = (),
-    limits: Limits | None = None,
+    limits: QualityLimits | None = None,
     halves: Halves | None = None,
 ) -> Quality:
     """Hold a field against limits.
@@ -126,7 +126,7 @@ def judge(
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or min(image.shape[:2]) < 16:
         message = f"cannot judge {image.dtype} of shape {image.shape}; expected uint8 RGB, at least 16 x 16 pixels"
         raise PictureError(message)
-    limits = limits or Limits()
+    limits = limits or QualityLimits()
     halves = halves if halves is not None and halves.image is image else Halves(image)
     halvings, scale = _reduced(image, red_cell_px)
     small = lit(halves.at(halvings))

@@ -14,15 +14,11 @@ import numpy as np
 from ..errors import SpecError
 from .image import prepare, resize
 from .light import Halves, Illumination
-from .locate import locate
 from .located import RED_CELL_UM
 
 if TYPE_CHECKING:
     from .image import Image
-    from .located import Box, Located
-
-Window = tuple[int, int, int, int]
-"""(x, y, width, height) in pixels of the picture."""
+    from .located import Box, Located, Rectangle
 
 VIEWS = ("frame", "cell")
 """What one picture gives: "frame" the whole picture, squeezed; "cell" a crop for each located cell."""
@@ -55,7 +51,7 @@ class Shown:
     """
 
     pixels: Image
-    box: Window | None
+    box: Rectangle | None
     mark: str = ""
 
 
@@ -90,45 +86,55 @@ class View:
             message = f"light must be one of {', '.join(LIGHTS)}, and camera for view 'frame', found {self.light!r}"
             raise SpecError(message)
 
-    def show(self, image: Image, located: Located | None = None) -> tuple[Shown, ...]:
+    @property
+    def needs_cells(self) -> bool:
+        """True where `show` must be given what was located."""
+        return self.name == "cell"
+
+    def show(self, image: Image, located: Located | None) -> tuple[Shown, ...]:
         """Everything of a picture that the model is asked about.
 
         Args:
             image: uint8 RGB, shape (height, width, 3).
-            located: its cells, where somebody has looked already; view "cell" looks otherwise.
+            located: its cells; view "frame" needs none.
+
+        Raises:
+            ValueError: view "cell" without `located`: the caller has a bug.
         """
-        if self.name == "frame":
+        if not self.needs_cells:
             return (Shown(prepare(image, self.size), None),)
-        found = locate(image) if located is None else located
+        found = self._given(located)
         lamp = self._lamp(image, found) if found.cells else None
         return tuple(self._cell(image, box, found.red_cell_px, lamp) for box in found.cells)
 
-    def show_labelled(self, image: Image, um_per_px: float | None = None) -> Shown | None:
-        """What a labelled picture stands for: its most prominent cell, or all of it; None where no cell is found.
+    def show_labelled(self, image: Image, located: Located | None, *, margin: float = 1.0) -> Shown | None:
+        """What a labelled picture stands for: its most prominent cell, or all of it; None where it has no cell.
 
         That is the largest cell not cut by the edge, or half the picture large; where all are cut, the largest, which
         keeps its mark.
 
         Args:
             image: uint8 RGB, shape (height, width, 3).
-            um_per_px: its scale, where somebody said.
-        """
-        if self.name == "frame":
-            return self.show(image)[0]
-        return self.show_prominent(image, locate(image, um_per_px=um_per_px))
+            located: its cells; view "frame" needs none.
+            margin: of view "cell", crop and size times this, for training, which turns and shifts crops and must see
+                what comes in.
 
-    def show_prominent(self, image: Image, located: Located, *, margin: float = 1.0) -> Shown | None:
-        """Of these cells the one that a labelled picture stands for; None where there is none.
-
-        Args:
-            image: uint8 RGB, shape (height, width, 3).
-            located: its cells.
-            margin: crop and size times this, for training, which turns and shifts crops and must see what comes in.
+        Raises:
+            ValueError: view "cell" without `located`: the caller has a bug.
         """
-        if not located.cells:
+        if not self.needs_cells:
+            return self.show(image, None)[0]
+        found = self._given(located)
+        if not found.cells:
             return None
-        prominent = max(located.cells, key=lambda box: (not _is_cut(box, image.shape), box.width * box.height))
-        return self._cell(image, prominent, located.red_cell_px, self._lamp(image, located), margin)
+        prominent = max(found.cells, key=lambda box: (not _is_cut(box, image.shape), box.width * box.height))
+        return self._cell(image, prominent, found.red_cell_px, self._lamp(image, found), margin)
+
+    def _given(self, located: Located | None) -> Located:
+        if located is None:
+            message = f"view {self.name!r} shows located cells, and was given none: locate them first"
+            raise ValueError(message)
+        return located
 
     def _lamp(self, image: Image, located: Located) -> Illumination | None:
         if self.light != "white":
@@ -144,7 +150,7 @@ class View:
         pixels = resize(crop(image, square), (round(self.size[0] * margin), round(self.size[1] * margin)))
         mark = EDGE if _is_cut(box, image.shape) else TOUCHING if box.touching else ""
         white = pixels if lamp is None else lamp.whiten(pixels, square)
-        return Shown(white, (box.x, box.y, box.width, box.height), mark)
+        return Shown(white, box.rectangle, mark)
 
 
 def _is_cut(box: Box, size: tuple[int, ...]) -> bool:
@@ -152,7 +158,7 @@ def _is_cut(box: Box, size: tuple[int, ...]) -> bool:
     return not box.whole and box.width * box.height * _PORTRAIT < size[0] * size[1]
 
 
-def window(box: Box, size: tuple[int, ...], red_cell_px: float | None, crop_um: float = CROP_UM) -> Window:
+def window(box: Box, size: tuple[int, ...], red_cell_px: float | None, crop_um: float = CROP_UM) -> Rectangle:
     """The square around a cell; moved into the picture where it would reach over an edge.
 
     Only in a picture that is smaller than the square does it reach over the edges, on both sides alike.
@@ -180,14 +186,14 @@ def _inside(twice_middle: int, side: int, length: int) -> int:
     return min(max((twice_middle - side) // 2, 0), length - side)
 
 
-def _widened(square: Window, margin: float) -> Window:
+def _widened(square: Rectangle, margin: float) -> Rectangle:
     """The same middle, a longer side."""
     x, y, side, _ = square
     more = round(side * (margin - 1) / 2)
     return x - more, y - more, side + 2 * more, side + 2 * more
 
 
-def crop(image: Image, square: Window) -> Image:
+def crop(image: Image, square: Rectangle) -> Image:
     """Cut out a window; what lies beyond the picture's edge has the colour of its empty field.
 
     Args:
@@ -208,7 +214,7 @@ def crop(image: Image, square: Window) -> Image:
     return whole
 
 
-def clipped(square: Window, size: tuple[int, ...]) -> Window:
+def clipped(square: Rectangle, size: tuple[int, ...]) -> Rectangle:
     """The part of a window that lies in a picture of (height, width)."""
     x, y = max(square[0], 0), max(square[1], 0)
     return x, y, min(square[0] + square[2], size[1]) - x, min(square[1] + square[3], size[0]) - y

@@ -1,4 +1,4 @@
-"""``bce classify``: answers to files and folders, a line each, to whoever wants them."""
+"""``bce classify``: answers to files and folders, a line each, as text, CSV or JSON."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class JsonSink:
 
     def _line(self, value: dict[str, object]) -> None:
         self._stream.write(json.dumps(value) + "\n")
-        self._stream.flush()  # whoever reads a pipe sees every answer at once
+        self._stream.flush()  # the reader of a pipe sees every answer at once
 
 
 class TableSink:

@@ -1,4 +1,4 @@
-"""Temperature and threshold."""
+"""Temperature and reject threshold of a model: how they are chosen, and what they do to labelled pictures."""
 
 from __future__ import annotations
 

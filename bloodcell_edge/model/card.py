@@ -1,4 +1,4 @@
-"""The model card: what a model file says of itself, in sections, for `bce info` and for models/README.md.
+"""The model card: what a model file says of itself, in sections, for `bce info` and for shipped/README.md.
 
 Everything in it stands in the file's spec; what a training run cannot know of itself (other microscopes, licences,
 known failures) is put there when a model is shipped, see benchmarks/ship/ship.py.

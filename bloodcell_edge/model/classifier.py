@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import SpecError
+from ..imaging.locate import locate
 from ..records import UNIDENTIFIED, Prediction
 from .file import read_model_file
 from .golden import replay
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..imaging.image import Image
-    from ..imaging.located import Located
+    from ..imaging.located import Located, Locator
     from ..imaging.views import Shown
 
 _TRIAL_RUNS = 7  # invokes for each number of threads, of which the fastest counts
@@ -38,11 +39,14 @@ class Classifier:
         spec: what the file says of itself.
         interpreter: what runs it.
         path: of the file; None where it was not opened from one.
+        locator: finds the cells of a picture for it.
     """
 
-    def __init__(self, spec: ModelSpec, interpreter: Interpreter, path: Path | None = None) -> None:
-        """Join a spec and an interpreter; use `open` instead."""
-        self.spec, self.interpreter, self.path = spec, interpreter, path
+    def __init__(
+        self, spec: ModelSpec, interpreter: Interpreter, path: Path | None = None, *, locator: Locator = locate
+    ) -> None:
+        """Join a spec, an interpreter and a locator; use `open` instead."""
+        self.spec, self.interpreter, self.path, self.locator = spec, interpreter, path, locator
 
     @classmethod
     def open(cls, path: str | Path, *, threads: int | None = 1, check: bool = True) -> Classifier:
@@ -93,16 +97,28 @@ class Classifier:
 
         Args:
             image: uint8 RGB, shape (height, width, 3), any size.
-            located: its cells, where somebody has looked already.
+            located: its cells, where they are known; None locates them, with view "cell".
 
         Returns:
             One for each cell, from top to bottom, none where no cell is found; one, without a box, for view "frame".
         """
         begun = time.perf_counter()
-        return self.answer(self.spec.shown_as.show(image, located), begun=begun)
+        return self.answer(self.show(image, located), begun=begun)
+
+    def show(self, image: Image, located: Located | None = None) -> tuple[Shown, ...]:
+        """What of a picture the model is asked about, for `answer`; may be called from several threads at once.
+
+        Args:
+            image: uint8 RGB, shape (height, width, 3), any size.
+            located: its cells, where they are known; None locates them, with view "cell".
+        """
+        view = self.spec.shown_as
+        if located is None and view.needs_cells:
+            located = self.locator(image)
+        return view.show(image, located)
 
     def answer(self, shown: Sequence[Shown], *, begun: float | None = None) -> tuple[Prediction, ...]:
-        """Name what `View.show` gave of one picture; not from two threads at once.
+        """Name what `show` gave of one picture; not from two threads at once.
 
         Args:
             shown: by the view of the spec.

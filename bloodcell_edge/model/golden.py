@@ -20,6 +20,7 @@ import numpy as np
 from ..errors import SpecError
 from ..files import write_bytes
 from ..imaging.drawn import LABELS as DRAWN_LABELS
+from ..imaging.locate import locate
 from ..version import __version__
 from .interpreter import load_interpreter
 from .spec import KERNEL_TOLERANCE, Golden
@@ -38,7 +39,7 @@ _FIRST_SEED = 7_000_000  # far from the seeds of demos and tests
 
 
 class Answering(Protocol):
-    """Whatever answers one prepared picture."""
+    """Answers one prepared picture: an interpreter."""
 
     def scores(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities, shape (labels,), of uint8 RGB (height, width, 3)."""
@@ -49,7 +50,8 @@ def drawn_pixels(seed: int, drawn: str, view: View) -> NDArray[np.uint8] | None:
     """A drawn cell as a model is shown it, uint8 RGB (*view.size, 3); None where no cell is found in the drawing."""
     from ..imaging.drawn import draw_field  # numpy.random takes a while, and is needed once
 
-    shown = view.show_labelled(draw_field(seed, (drawn,)).image)
+    image = draw_field(seed, (drawn,)).image
+    shown = view.show_labelled(image, locate(image) if view.needs_cells else None)
     if shown is None:
         return None
     shown.pixels.flags.writeable = False

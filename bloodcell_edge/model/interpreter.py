@@ -86,7 +86,7 @@ class Interpreter:
             height, width = self.input_size
             message = (
                 f"the model takes uint8 pixels of {height} x {width} x 3, found {pixels.dtype} of "
-                f"{' x '.join(map(str, pixels.shape))}; use image.prepare"
+                f"{' x '.join(map(str, pixels.shape))}; use Classifier.show"
             )
             raise PictureError(message)
         self._native.set_tensor(self._entry, pixels[np.newaxis].astype(self._dtype, copy=False))

@@ -2,7 +2,7 @@
 
 Two hashes a picture: 64 bits of the SHA-256 of its file (the same file), and a 128-bit perceptual hash (the same
 picture saved again, resized, flipped or turned by 90 degrees). Copies turned by a few degrees need local features:
-a run folder keeps those too, see `bloodcell_edge.dataset.audit`.
+a run folder keeps those too, see `dataset.photographs`.
 """
 
 from __future__ import annotations

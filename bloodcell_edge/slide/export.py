@@ -151,7 +151,7 @@ def export_crops(
 
     A cell goes by the label a person gave it, else by the model's: training on a model's own answers teaches it nothing
     new, so look through them first. The scale goes with each crop, which shows too few red cells to measure by. Cells
-    nobody could name lie in FOLDER/UNIDENTIFIED and are not in labels.csv. The group of a crop is its photograph. Where
+    without a name lie in FOLDER/UNIDENTIFIED and are not in labels.csv. The group of a crop is its photograph. Where
     several models read a slide, the last one's cells are taken.
 
     Args:

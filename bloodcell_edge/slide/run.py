@@ -1,4 +1,4 @@
-"""The only loop: source -> trigger -> locate -> quality -> classify -> overlap -> store -> whoever is shown.
+"""The only loop: source -> trigger -> locate -> quality -> classify -> overlap -> store -> `on_field`.
 
     with open_source("folder:slides/A12") as source, Store.open("bloodcell.sqlite") as store:
         done = count_slide(source, load_model(), store, slide="A12")
@@ -13,7 +13,7 @@ What is counted:
   at 640 x 480 pixels, but 158 of 167 at 320 x 240, where a cell is about as wide as what two fields share.
 - What fields share is remembered by the run that takes them in; of earlier runs on the same slide only the fields
   themselves are known again. Going on with a slide, begin where it was left or on a fresh field.
-- Without that, as in a folder of single photographs, a cut cell is counted as UNIDENTIFIED: nobody sees it again.
+- Without that, as in a folder of single photographs, a cut cell is counted as UNIDENTIFIED: it does not come again.
 - A refused field is kept with the reason and counts nothing.
 """
 
@@ -30,26 +30,21 @@ from ..capture.overlap import Overlap
 from ..capture.triggers import EveryFrame, FieldChange, Trigger
 from ..errors import DiskFull, PictureError, SourceError
 from ..imaging.image import encode_jpeg
-from ..imaging.locate import locate
 from ..imaging.located import RED_CELL_UM, Located
-from ..imaging.quality import Limits, Quality, judge
+from ..imaging.quality import QualityLimits, judge
 from ..imaging.views import CROP_UM, clipped, crop, window
-from ..records import UNIDENTIFIED, CellResult, FieldResult, Notice
+from ..records import UNIDENTIFIED, CellResult, FieldLook, FieldResult, Notice, PreparedField
 from ..text import now, plain
 from .differential import CELLS
 
 if TYPE_CHECKING:
     from ..capture import Source
     from ..imaging.image import Image
-    from ..imaging.located import Box
-    from ..imaging.views import Shown
+    from ..imaging.located import Rectangle
     from ..model.classifier import Classifier
     from ..records import Frame
     from .reader import Reading
     from .store import Store, Stored
-
-Corners = tuple[int, int, int, int]
-"""(x, y, width, height) of a box."""
 
 _REMEMBERED = 400  # fields that a new one may not repeat: as many as Overlap remembers
 _RETRY_S = 0.5  # between attempts while the disk is full
@@ -72,12 +67,12 @@ class Settings:
     cells: int = CELLS
     overlap: bool | None = None
     um_per_px: float | None = None
-    limits: Limits = field(default_factory=Limits)
+    limits: QualityLimits = field(default_factory=QualityLimits)
     crops: bool = True
 
 
 @dataclass(frozen=True)
-class Progress:
+class FieldProgress:
     """A field that is safe in the store, and the slide so far.
 
     Attributes:
@@ -121,7 +116,7 @@ def count_slide(
     slide: str,
     settings: Settings | None = None,
     trigger: Trigger | None = None,
-    on_field: Callable[[Progress], None] | None = None,
+    on_field: Callable[[FieldProgress], None] | None = None,
     on_notice: Callable[[Notice], None] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> Outcome:
@@ -160,25 +155,6 @@ def count_slide(
         return loop.run(wanted)
 
 
-@dataclass(frozen=True, eq=False)
-class _Look:
-    """What a field shows before anybody names its cells, and why it is refused, if it is."""
-
-    reason: str
-    located: Located | None = None
-    quality: Quality | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class _Ready:
-    """What can be made of a picture before its turn comes; `took_ms`, so long."""
-
-    look: _Look
-    shown: tuple[Shown, ...]
-    crops: Mapping[Corners, bytes]
-    took_ms: float = 0.0
-
-
 @dataclass(eq=False)
 class _Loop:
     """One run: what it was given, see `count_slide`, and where it is."""
@@ -188,12 +164,11 @@ class _Loop:
     _store: Store
     _reading: Reading
     _settings: Settings
-    _on_field: Callable[[Progress], None]
+    _on_field: Callable[[FieldProgress], None]
     _on_notice: Callable[[Notice], None]
     _stop: Callable[[], bool]
 
     def __post_init__(self) -> None:
-        self._name = str(getattr(self._source, "name", type(self._source).__name__))
         overlap, limits = self._settings.overlap, self._settings.limits
         self._overlap = Overlap() if (self._source.live if overlap is None else overlap) else None
         self._limits = replace(limits, repeated=0) if self._overlap is None else limits
@@ -216,14 +191,17 @@ class _Loop:
         return Outcome(self._reading, **self._statuses, again=self._again, unreadable=self._unreadable, ended=ended)
 
     def _listen(self) -> None:
-        """Sources of ours tell what happens, and need not decode what is known; but to see overlap one must look.
+        """A source tells what happens, and need not decode what is known; but to see overlap one must look.
 
         Nor can one look ahead then: what is refused and what is new depends on the fields before.
         """
-        if listen := getattr(self._source, "listen", None):
-            alone = self._overlap is None
-            known = partial(self._store.has, self._reading) if alone else None
-            listen(notice=self._noticed, idle=self._idle, taken_before=known, ahead=self._ready if alone else None)
+        alone = self._overlap is None
+        self._source.listen(
+            notice=self._noticed,
+            idle=lambda: bool(self._stop()),
+            taken_before=partial(self._store.has, self._reading) if alone else None,
+            ahead=self._ready if alone else None,
+        )
 
     def _frames(self, wanted: Trigger) -> Literal["source", "stop", "cells"]:
         for frame in self._source:
@@ -251,7 +229,7 @@ class _Loop:
             self._event("again", f"{self._path(frame)}: this picture was taken in before")
         if known and self._overlap is None:
             return True
-        ready = frame.ahead if isinstance(frame.ahead, _Ready) else None
+        ready = frame.ahead
         look = self._look(frame.image) if ready is None else ready.look
         new = self._new(frame, look)
         if not known:
@@ -260,7 +238,7 @@ class _Loop:
             self._add(frame, look, cells, (time.perf_counter() - start) * 1e3 + ready.took_ms)
         return look.quality is None or all(one.passed for one in look.quality.verdicts if one.name != "repeated")
 
-    def _ready(self, image: Image) -> _Ready:
+    def _ready(self, image: Image) -> PreparedField:
         """All that is made of a picture which depends on no other one; called from any thread, by several at once."""
         start = time.perf_counter()
         look = self._look(image)
@@ -269,10 +247,10 @@ class _Loop:
             look = replace(look, located=replace(look.located, halves=None))
         return replace(ready, look=look, took_ms=(time.perf_counter() - start) * 1e3)
 
-    def _look(self, image: Image) -> _Look:
+    def _look(self, image: Image) -> FieldLook:
         """Find the cells, and judge the field."""
         try:
-            located = locate(image, um_per_px=self._settings.um_per_px)
+            located = self._classifier.locator(image, um_per_px=self._settings.um_per_px)
             earlier = None if self._overlap is None else self._fingerprints
             quality = judge(
                 image,
@@ -282,35 +260,35 @@ class _Loop:
                 halves=located.halves,
             )
         except PictureError as error:  # too small
-            return _Look(str(error))
-        return _Look(quality.reason, located, quality)
+            return FieldLook(str(error))
+        return FieldLook(quality.reason, located, quality)
 
-    def _prepared(self, image: Image, look: _Look) -> _Ready:
+    def _prepared(self, image: Image, look: FieldLook) -> PreparedField:
         """What the model and the store are to have of a field; nothing of a refused one."""
         if look.reason or look.located is None:
-            return _Ready(look, (), {})
+            return PreparedField((), look)
         shown = self._classifier.spec.shown_as.show(image, look.located)
         keeps = self._settings.crops and any(one.box for one in shown)
-        return _Ready(look, shown, self._crops(image, look.located) if keeps else {})
+        return PreparedField(shown, look, self._crops(image, look.located) if keeps else {})
 
-    def _crops(self, image: Image, located: Located) -> dict[Corners, bytes]:
+    def _crops(self, image: Image, located: Located) -> dict[Rectangle, bytes]:
         """The surroundings of each cell as they are in the picture, JPEG files."""
         side_um = self._classifier.spec.crop_um or CROP_UM
         size = image.shape[:2]
-        squares = {_corners(box): window(box, size, located.red_cell_px, side_um) for box in located.cells}
-        return {corners: encode_jpeg(crop(image, clipped(square, size))) for corners, square in squares.items()}
+        squares = {box.rectangle: window(box, size, located.red_cell_px, side_um) for box in located.cells}
+        return {box: encode_jpeg(crop(image, clipped(square, size))) for box, square in squares.items()}
 
-    def _new(self, frame: Frame, look: _Look) -> frozenset[Corners] | None:
+    def _new(self, frame: Frame, look: FieldLook) -> frozenset[Rectangle] | None:
         """Boxes that were not counted before, None for all; remembers a field where it may come again."""
         if self._overlap is None:
             return None
         if look.reason or look.quality is None or look.located is None:
             return frozenset()
         self._fingerprints.append(look.quality.fingerprint)
-        whole = [_corners(box) for box in look.located.cells if box.whole]
+        whole = [box.rectangle for box in look.located.cells if box.whole]
         return frozenset(self._overlap.new_cells(frame, whole))
 
-    def _cells(self, ready: _Ready, new: frozenset[Corners] | None) -> tuple[CellResult, ...]:
+    def _cells(self, ready: PreparedField, new: frozenset[Rectangle] | None) -> tuple[CellResult, ...]:
         """What the model says of the cells of a field; `new` as `_new` gives it."""
         return tuple(
             CellResult(
@@ -325,7 +303,7 @@ class _Loop:
             for one in self._classifier.answer(ready.shown)
         )
 
-    def _add(self, frame: Frame, look: _Look, cells: tuple[CellResult, ...], latency_ms: float) -> None:
+    def _add(self, frame: Frame, look: FieldLook, cells: tuple[CellResult, ...], latency_ms: float) -> None:
         """Into the store, and for `committed` to show."""
         ruler = look.located.red_cell_px if look.located else None
         height, width = frame.image.shape[:2]
@@ -355,14 +333,14 @@ class _Loop:
         """Show fields that are safe now; called by the store, in the order they were added."""
         for stored in group:
             if not self._uncommitted or stored.field is not self._uncommitted[0][0]:
-                continue  # added by somebody else
+                continue  # not added by this run
             result, counts, dropped = self._uncommitted.popleft()
             if not stored.again:
-                self._on_field(Progress(stored.field_id, result, counts, dropped))
+                self._on_field(FieldProgress(stored.field_id, result, counts, dropped))
 
     def _path(self, frame: Frame) -> str:
         """The file as it was named, or the source and the frame's number. Names that are no UTF-8 are escaped."""
-        named = self._name if frame.file_sha256 is None else str(frame.path)
+        named = self._source.name if frame.file_sha256 is None else str(frame.path)
         return plain(named if frame.file_sha256 else f"{named} frame {frame.number}")
 
     def _noticed(self, notice: Notice) -> None:
@@ -392,19 +370,11 @@ class _Loop:
         if full:
             self._noticed(Notice("full", f"{self._store.path}: there is room on its disk again, going on", now()))
 
-    def _idle(self) -> None:
-        if self._stop():
-            self._source.stop()
-
-
-def _corners(box: Box) -> Corners:
-    return box.x, box.y, box.width, box.height
-
 
 def _nothing(_: object) -> None:
-    """Nobody listens."""
+    """No listener was given."""
 
 
 def _never() -> bool:
-    """Nobody asks to stop."""
+    """It is never asked to stop."""
     return False

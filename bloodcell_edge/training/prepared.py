@@ -146,15 +146,15 @@ class _Row(NamedTuple):
 def _prepared(opened: Opened, view: View, margin: float, features: bool) -> _Row:
     image = opened.image
     known_by = opened.sha256, all_hashes(image), picture_features(image) if features else None
-    if view.name == "frame":
-        pixels = view.show(image)[0].pixels
+    if not view.needs_cells:
+        pixels = view.show(image, None)[0].pixels
         return _Row(pixels, pixels, image.shape[1] / image.shape[0], True, False, *known_by)
     located = locate(image, um_per_px=opened.picture.um_per_px)
-    shown = view.show_prominent(image, located)
+    shown = view.show_labelled(image, located)
     if shown is None:
         black = [np.zeros((round(side), round(side), 3), np.uint8) for side in (view.size[0], view.size[0] * margin)]
         return _Row(black[0], black[1], 1.0, False, False, *known_by)
-    wide = shown if margin == 1.0 else view.show_prominent(image, located, margin=margin) or shown
+    wide = shown if margin == 1.0 else view.show_labelled(image, located, margin=margin) or shown
     return _Row(shown.pixels, wide.pixels, 1.0, True, bool(shown.mark), *known_by)
 
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bloodcell_edge.benchmark.figures import (
+    BenchmarkedFile,
     Memory,
-    ModelFile,
     Percentiles,
     Rates,
     Result,
@@ -66,7 +66,8 @@ def test_a_result_follows_from_its_times():
     """Stages are medians, end to end is the sum of a picture's stages, throughput comes from all of them."""
     times = np.array([[1.0, 0.0, 2.0, 3.0], [2.0, 0.0, 1.0, 5.0], [9.0, 0.0, 3.0, 4.0]])
     result = Result(
-        ModelFile("a.tflite", "int8", "ab", 1000, None, None), 2, "litert 1", "XNNPACK", times, np.array([7.0, 5.0]),
+        BenchmarkedFile("a.tflite", "int8", "ab", 1000, None, None), 2, "litert 1", "XNNPACK",
+        times, np.array([7.0, 5.0]),
         Rates(200.0, 150.0), Start(300.0, 60.0, 3), Memory(80.0, 70.0), ("busy", "hot"),
     ).as_json()  # fmt: skip
 

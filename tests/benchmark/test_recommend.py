@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from bloodcell_edge.benchmark.figures import Memory, ModelFile, Rates, Result, Start
+from bloodcell_edge.benchmark.figures import BenchmarkedFile, Memory, Rates, Result, Start
 from bloodcell_edge.benchmark.recommend import recommend
 
 
 def result(name, ms, threads=1, *, size=1000, proven=True, why=()):
     """A case whose pictures all take so long."""
-    model = ModelFile(name, "int8", "ab", size, 97.0 if proven else None, 780 if proven else None)
+    model = BenchmarkedFile(name, "int8", "ab", size, 97.0 if proven else None, 780 if proven else None)
     times = np.tile([ms, 0.0, 0.0, 0.0], (5, 1))
     return Result(
         model, threads, "litert", "XNNPACK", times, times[:1, 0], Rates(1, 1), Start(1, 1, 1), Memory(1, 1), why

@@ -21,7 +21,7 @@ import pytest
 from bloodcell_edge.capture import open_source
 from bloodcell_edge.capture.camera import CameraOptions, RtspOptions, device_connections, rtsp_connections
 from bloodcell_edge.capture.children import Replaceable
-from bloodcell_edge.capture.latest import LiveSource
+from bloodcell_edge.capture.latest import LatestFrameSource
 from bloodcell_edge.errors import SourceError
 from bloodcell_edge.records import Frame, Notice
 
@@ -36,14 +36,14 @@ def state(tmp_path, monkeypatch) -> Path:
     return tmp_path / "pids"
 
 
-def camera(capture: str, notices: list[Notice] | None = None, **options) -> LiveSource:
+def camera(capture: str, notices: list[Notice] | None = None, **options) -> LatestFrameSource:
     """A camera whose process loads that class. Processes start slowly on a busy machine: 20 s to open."""
     options = CameraOptions(**{"open_timeout_ms": 20_000, "read_timeout_ms": 1000, "max_age_ms": 2000} | options)
     connections = device_connections("camera:0", 0, options, capture=f"captures:{capture}")
-    return LiveSource("camera:0", connections, options, notice=None if notices is None else notices.append)
+    return LatestFrameSource("camera:0", connections, options, notice=None if notices is None else notices.append)
 
 
-def take(source: LiveSource, count: int) -> list[Frame]:
+def take(source: LatestFrameSource, count: int) -> list[Frame]:
     """That many frames; bounded in time by the camera's give_up_after or the test's own timeout."""
     frames = []
     for frame in source:

@@ -20,8 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mjpeg_server import MjpegServer, draw_moment, jpeg, part, read_moment
 
-from bloodcell_edge.capture import Source, open_source
-from bloodcell_edge.capture import latest as live
+from bloodcell_edge.capture import latest, open_source
+from bloodcell_edge.capture.base import BaseSource
 from bloodcell_edge.capture.mjpeg import Parts
 from bloodcell_edge.errors import SourceError
 from bloodcell_edge.records import Frame, Notice
@@ -47,7 +47,7 @@ class Watcher:
         self.shapes: list[tuple[int, ...]] = []
         self.error: BaseException | None = None
         self.pause_s = 0.0
-        self.source: Source = open_source(url, notice=self.notices.append, **options)
+        self.source: BaseSource = open_source(url, notice=self.notices.append, **options)
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
 
@@ -226,7 +226,7 @@ def test_a_name_and_password_are_sent_and_not_told(server, watch):
 
 def test_frames_too_old_are_not_used(server, monkeypatch):
     """With max_age_ms=1 nothing comes, all is counted as dropped, and a notice says why."""
-    monkeypatch.setattr(live, "_STALE_S", 1.0)
+    monkeypatch.setattr(latest, "_STALE_S", 1.0)
     notices: list[Notice] = []
     with open_source(f"{server.url}#max_age_ms=1", notice=notices.append) as source:
         source._put = slowly(source._put)

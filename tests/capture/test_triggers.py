@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bloodcell_edge.capture import open_source
-from bloodcell_edge.capture.overlap import Overlap, View, find_shift, likeness
+from bloodcell_edge.capture.overlap import Overlap, SmallCopy, find_shift, likeness
 from bloodcell_edge.capture.triggers import EveryFrame, EverySeconds, FieldChange, KeyPress
 from bloodcell_edge.errors import SourceError
 from bloodcell_edge.imaging.drawn import draw_field
@@ -137,7 +137,7 @@ def test_keys_need_a_terminal(tmp_path):
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_shift_is_found(x, y, sign):
     """From 0 to 70 % of a side, either way, to within a small pixel, with noise and another lamp."""
-    here, there = View.of(window(0, 0, 1)), View.of((window(x, y, 2) * 0.8).astype(np.uint8))
+    here, there = SmallCopy.of(window(0, 0, 1)), SmallCopy.of((window(x, y, 2) * 0.8).astype(np.uint8))
     first, second = (here, there) if sign == 1 else (there, here)
     shift = find_shift(first, second)
 
@@ -148,28 +148,28 @@ def test_a_shift_is_found(x, y, sign):
 
 def test_other_smears_have_nothing_in_common():
     """Of 300 pairs of drawn fields that show different places none is laid on the other."""
-    views = [View.of(draw_field(seed, ("NEUTROPHIL",)).image) for seed in range(25)]
+    copies = [SmallCopy.of(draw_field(seed, ("NEUTROPHIL",)).image) for seed in range(25)]
 
-    assert [find_shift(a, b) for k, a in enumerate(views) for b in views[:k]] == [None] * 300
-    assert likeness(views[0], views[0]) == pytest.approx(1)
+    assert [find_shift(a, b) for k, a in enumerate(copies) for b in copies[:k]] == [None] * 300
+    assert likeness(copies[0], copies[0]) == pytest.approx(1)
 
 
 @pytest.mark.shared
 def test_shifts_are_found_on_real_photographs(shared):
     """Crops that share 30 % are laid right on 95 % or more of 40 photographs; of 200 pairs of others none is."""
     photos = [read_image(path) for path in sorted((shared / "data" / "photos").glob("*.jpg"))[:280:7]]
-    right, views = 0, []
+    right, copies = 0, []
     for number, photo in enumerate(photos):
         a, b = noisy(photo[100:382, :376], number), noisy(photo[100:382, 263:639], -number % 1000)
-        shift = find_shift(View.of(a), View.of(b))
+        shift = find_shift(SmallCopy.of(a), SmallCopy.of(b))
         right += shift is not None and abs(shift.right - 263 * 128 / 376) < 3 and abs(shift.down) < 3
-        views.append(View.of(a))
+        copies.append(SmallCopy.of(a))
 
     assert len(photos) == 40
     assert right >= 38
     # Neighbours may be two photographs of one cell: farther ones are laid on each other.
     assert (
-        sum(find_shift(a, views[(k + step) % 40]) is not None for k, a in enumerate(views) for step in range(10, 15))
+        sum(find_shift(a, copies[(k + step) % 40]) is not None for k, a in enumerate(copies) for step in range(10, 15))
         == 0
     )
 

@@ -15,7 +15,7 @@ import pytest
 from bloodcell_edge.dataset import photographs as module
 from bloodcell_edge.dataset.audit import AuditReport, audit
 from bloodcell_edge.dataset.layouts import load_data
-from bloodcell_edge.dataset.photographs import PhotographIndex, find_groups
+from bloodcell_edge.dataset.photographs import PhotographIndex, in_order
 from bloodcell_edge.dataset.pictures import Dataset, Picture
 from bloodcell_edge.errors import DataError, MissingFile, NoPictures, PictureError
 from bloodcell_edge.imaging.drawn import LABELS, draw_field
@@ -81,6 +81,11 @@ def index(fields):
     return known
 
 
+def groups_of(images, **options):
+    """The photograph of each picture, numbered from 0 in order of first appearance."""
+    return in_order(PhotographIndex().add_all(images, **options))
+
+
 def write(path, image):
     """Write RGB pixels as PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -107,13 +112,13 @@ def test_copies_are_grouped_and_fields_kept_apart(fields):
     """Four copies of each field, mixed, make one group a field, numbered by first appearance."""
     changes = [COPIES[name] for name in ("turned 20 degrees", "all at once", "flipped top to bottom", "sheared")]
     mixed = [change(field) for change in changes for field in fields]
-    assert find_groups(mixed) == list(range(len(fields))) * len(changes)
+    assert groups_of(mixed) == list(range(len(fields))) * len(changes)
 
 
 def test_drawn_fields_are_all_different():
     """None of 200 fields with one white cell each is taken for another: no false group."""
     drawn = [draw_field(seed, (LABELS[seed % 4],), size=(120, 160)).image for seed in range(200)]
-    assert find_groups(drawn) == list(range(200))
+    assert groups_of(drawn) == list(range(200))
 
 
 def test_the_same_cell_in_other_fields_is_not_a_copy(fields):
@@ -121,7 +126,7 @@ def test_the_same_cell_in_other_fields_is_not_a_copy(fields):
     pasted = [field.copy() for field in fields]
     for picture in pasted[1:]:
         picture[80:160, 100:200] = pasted[0][80:160, 100:200]
-    assert find_groups(pasted) == list(range(len(fields)))
+    assert groups_of(pasted) == list(range(len(fields)))
 
 
 def test_a_later_picture_joins_two_groups():
@@ -141,12 +146,12 @@ def test_a_later_picture_joins_two_groups():
 def test_pictures_with_nothing_on_them(shape, value):
     """Plain pictures of any shape are groups of their own, and known again by their exact pixels only."""
     plain, other = np.full(shape, value, np.uint8), np.full((*shape[:1], shape[1] + 1, 3), value, np.uint8)
-    assert find_groups([plain, other, plain.copy()]) == [0, 1, 0]
+    assert groups_of([plain, other, plain.copy()]) == [0, 1, 0]
 
 
 def test_no_picture_at_all():
     """No pictures give no groups, and an empty index knows nothing."""
-    assert find_groups([]) == []
+    assert groups_of([]) == []
     assert PhotographIndex().find(np.full((24, 32, 3), 200, np.uint8)) is None
 
 
@@ -180,19 +185,19 @@ def test_few_comparisons_a_picture(fields, monkeypatch):
 
     monkeypatch.setattr(module, "compare", counted)
     mixed = [change(field) for change in COPIES.values() for field in fields]
-    groups = find_groups(mixed)
+    groups = groups_of(mixed)
     assert len(set(groups)) == len(fields)
     assert len(fields) * (len(COPIES) - 1) <= len(compared) <= module._CANDIDATES * len(mixed)
 
 
 def test_copies_do_not_make_the_index_grow(fields, tmp_path):
-    """A photograph keeps a bounded number of views, so a thousandth copy costs no space."""
+    """A photograph keeps a bounded number of pictures, so a thousandth copy costs no space."""
     known = PhotographIndex()
     for degrees in range(-60, 61, 3):
         known.add(moved(fields[0], degrees=degrees, flip=(1 if degrees % 2 else -1, 1)))
     assert len(known) == 1
     known.save(tmp_path / "index.npz")
-    assert (tmp_path / "index.npz").stat().st_size < module._VIEWS * 13_000
+    assert (tmp_path / "index.npz").stat().st_size < module._MOST_KEPT * 13_000
 
 
 def test_index_survives_saving(index, fields, tmp_path):
@@ -247,19 +252,19 @@ def test_files_give_the_groups_of_their_pixels(fields, tmp_path):
     images = [*fields[:3], COPIES["sheared"](fields[1])]
     files = [write(tmp_path / f"{number}.png", image) for number, image in enumerate(images)]
     calls = []
-    groups = find_groups([*files[:2], str(files[2]), files[3]], progress=lambda *done: calls.append(done))
-    assert groups == find_groups(images) == [0, 1, 2, 1]
+    groups = groups_of([*files[:2], str(files[2]), files[3]], progress=lambda *done: calls.append(done))
+    assert groups == groups_of(images) == [0, 1, 2, 1]
     assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
 def test_unreadable_files_stop_find_groups(fields, tmp_path):
-    """find_groups has a group for every file or raises: PictureError for no picture, MissingFile for no file."""
+    """add_all has a group for every file or raises: PictureError for no picture, MissingFile for no file."""
     good = write(tmp_path / "good.png", fields[0])
     (tmp_path / "bad.png").write_bytes(b"no picture")
     with pytest.raises(PictureError, match=r"bad\.png"):
-        find_groups([good, tmp_path / "bad.png"])
+        groups_of([good, tmp_path / "bad.png"])
     with pytest.raises(MissingFile, match=r"gone\.png"):
-        find_groups([good, tmp_path / "gone.png"])
+        groups_of([good, tmp_path / "gone.png"])
 
 
 def test_audit_of_a_leaky_folder(fields, tmp_path):
@@ -401,7 +406,7 @@ def test_real_photographs_are_found(shared):
     folder = shared / "data" / "blood-cells"
     with (folder / "sources.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))[::4]
-    found = find_groups([folder / row["file"] for row in rows])
+    found = groups_of([folder / row["file"] for row in rows])
     photos, cells = [row["photo"] for row in rows], [row["group"] for row in rows]
     right = count_pairs(zip(found, photos, strict=True))
     wrong = count_pairs(found) - count_pairs(zip(found, cells, strict=True))
@@ -429,4 +434,4 @@ def test_original_photographs_are_known_from_their_copies(shared):
 def test_single_cells_are_kept_apart(shared):
     """Among 550 pictures of other cells, one each, at most one pair is grouped."""
     files: list[Path] = sorted((shared / "data" / "pbc").glob("*/*"))[::8]
-    assert count_pairs(find_groups(files)) <= 1
+    assert count_pairs(groups_of(files)) <= 1

@@ -112,7 +112,7 @@ def test_a_wide_crop_holds_the_crop():
     """With a margin the middle of the wide crop is the crop, but for where pixels fall."""
     image = field(9, ("EOSINOPHIL",))
     view, found = View("cell", (64, 64), 20.0, "white"), locate(image)
-    crop, wide = view.show_prominent(image, found), view.show_prominent(image, found, margin=1.5)
+    crop, wide = view.show_labelled(image, found), view.show_labelled(image, found, margin=1.5)
     assert wide.pixels.shape == (96, 96, 3)
     assert np.abs(wide.pixels[16:80, 16:80].astype(int) - crop.pixels).mean() < 12
 

@@ -12,7 +12,7 @@ from bloodcell_edge.imaging.drawn import LABELS, UM_PER_PX, draw_field
 from bloodcell_edge.imaging.image import read_image, resize
 from bloodcell_edge.imaging.locate import locate
 from bloodcell_edge.imaging.located import RED_CELL_UM
-from bloodcell_edge.imaging.quality import Limits, judge, sharpness
+from bloodcell_edge.imaging.quality import QualityLimits, judge, sharpness
 
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared/data, the photographs beside the clone")
@@ -50,8 +50,8 @@ def test_good_fields_pass(drawn):
 
 
 def test_every_limit_has_its_verdict_with_number_and_limit(drawn):
-    """The verdicts are those of Limits, in its order, each with the limit it was held against."""
-    limits = Limits()
+    """The verdicts are those of QualityLimits, in its order, each with the limit it was held against."""
+    limits = QualityLimits()
     assert {v.name: v.limit for v in judge(drawn[0]).verdicts} == vars(limits)
     assert list(vars(limits)) == [v.name for v in judge(drawn[0]).verdicts]
 
@@ -120,8 +120,8 @@ def test_without_earlier_fields_nothing_repeats(drawn):
 
 def test_limits_can_be_set(drawn):
     """A stricter limit refuses what passes else, and one that asks for nothing lets a black picture pass."""
-    assert not verdict(drawn[0], "focus", limits=Limits(focus=100)).passed
-    nothing = Limits(focus=0, dark=0, bright=1, cast=float("inf"), empty=0, repeated=0)
+    assert not verdict(drawn[0], "focus", limits=QualityLimits(focus=100)).passed
+    nothing = QualityLimits(focus=0, dark=0, bright=1, cast=float("inf"), empty=0, repeated=0)
     assert judge(np.zeros((480, 640, 3), np.uint8), limits=nothing).passed
 
 

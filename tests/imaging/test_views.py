@@ -24,18 +24,18 @@ def box(x, y, width, height, *, whole=True, touching=False):
 def test_a_frame_is_the_whole_picture_squeezed():
     """View "frame" shows image.prepare of the picture, without box and mark, labelled or not."""
     image = draw_field(1).image
-    (shown,) = FRAME.show(image)
+    (shown,) = FRAME.show(image, None)
 
     assert np.array_equal(shown.pixels, prepare(image, (64, 48)))
     assert (shown.box, shown.mark) == (None, "")
-    assert np.array_equal(FRAME.show_labelled(image).pixels, shown.pixels)
+    assert np.array_equal(FRAME.show_labelled(image, None).pixels, shown.pixels)
 
 
 def test_every_cell_is_shown_in_its_place():
     """View "cell" shows each located cell in the locator's order, from the picture's own pixels."""
     image = draw_field(3, ("NEUTROPHIL", "LYMPHOCYTE", "MONOCYTE"), size=(480, 640)).image
     found = locate(image)
-    shown = CELL.show(image)
+    shown = CELL.show(image, found)
 
     assert [one.box for one in shown] == [(cell.x, cell.y, cell.width, cell.height) for cell in found.cells]
     assert len(shown) == 3
@@ -50,8 +50,15 @@ def test_who_has_looked_already_is_believed():
     empty = np.full((100, 100, 3), 230, np.uint8)
     shown = CELL.show(empty, Located((box(40, 40, 20, 20),), 20.0))
     assert [one.box for one in shown] == [(40, 40, 20, 20)]
-    assert CELL.show(empty) == ()
-    assert CELL.show_labelled(empty) is None
+    assert CELL.show(empty, locate(empty)) == ()
+    assert CELL.show_labelled(empty, locate(empty)) is None
+
+
+@pytest.mark.parametrize("show", [CELL.show, CELL.show_labelled])
+def test_cells_that_nobody_located_are_a_bug(show):
+    """View "cell" does not look for itself: without what was located it says so, in one line."""
+    with pytest.raises(ValueError, match=r"^view 'cell' shows located cells, and was given none: locate them first$"):
+        show(np.full((100, 100, 3), 230, np.uint8), None)
 
 
 @pytest.mark.parametrize(
@@ -75,19 +82,18 @@ def test_a_portrait_is_not_refused_for_being_tight(side, mark):
     image = np.full((100, 100, 3), 230, np.uint8)
     large, small = box(0, 10, side, side, whole=False), box(75, 80, 15, 15)
     assert CELL.show(image, Located((large,), None))[0].mark == mark
-    prominent = CELL.show_prominent(image, Located((large, small), None))
+    prominent = CELL.show_labelled(image, Located((large, small), None))
     assert prominent is not None
     assert prominent.box == ((0, 10, 71, 71) if side == 71 else (75, 80, 15, 15))
 
 
-def test_a_labelled_picture_stands_for_its_largest_whole_cell(monkeypatch):
+def test_a_labelled_picture_stands_for_its_largest_whole_cell():
     """A larger cut cell is passed over; where all are cut the largest stands, with its mark."""
     image = np.full((100, 100, 3), 230, np.uint8)
     small, large, cut = box(5, 5, 10, 10), box(40, 40, 20, 20), box(0, 60, 40, 40, whole=False)
 
     def stands_for(*cells):
-        monkeypatch.setattr("bloodcell_edge.imaging.views.locate", lambda *_, **__: Located(cells, 20.0))
-        return CELL.show_labelled(image)
+        return CELL.show_labelled(image, Located(cells, 20.0))
 
     assert stands_for(small, large, cut).box == (40, 40, 20, 20)
     assert stands_for(box(0, 5, 9, 9, whole=False), cut).box == (0, 60, 40, 40)
@@ -98,7 +104,7 @@ def test_a_crop_has_the_same_size_on_the_smear_at_any_magnification():
     """The same field at twice the scale gives windows twice as large, and nearly the same pixels."""
     fine = draw_field(5, ("MONOCYTE",), size=(480, 640), um_per_px=0.075).image
     coarse = resize(fine, (240, 320))
-    one, other = CELL.show(fine)[0], CELL.show(coarse)[0]
+    one, other = CELL.show(fine, locate(fine))[0], CELL.show(coarse, locate(coarse))[0]
     sides = [window(locate(image).cells[0], image.shape, locate(image).red_cell_px)[2] for image in (fine, coarse)]
 
     assert sides[0] / sides[1] == pytest.approx(2, rel=0.05)

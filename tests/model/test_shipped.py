@@ -85,7 +85,7 @@ def test_it_finds_and_scores_drawn_cells():
 
 
 def test_the_readme_gives_the_hash_of_each_file():
-    """models/README.md is of these files: it has the hash inside of each that it describes."""
+    """model/shipped/README.md is of these files: it has the hash inside of each that it describes."""
     text = (SHIPPED / "README.md").read_text(encoding="utf-8")
     for name in MOST_BYTES:
         assert read_model_file(SHIPPED / name).spec.sha256 in text

@@ -20,7 +20,8 @@ def python(environment):
 @pytest.mark.parametrize(("target", "tolerance"), [("int8", 20 / 256), ("float16", 1e-4)])
 def test_tflite_runtime_gives_the_same_label(python, samples, run_script, target, tolerance):
     """tflite-runtime 2.14.0 runs the file, as compat says, and agrees with LiteRT on label and scores."""
-    assert compat.runs_on(samples.files[target].read_bytes(), RELEASE) == ()
+    needed = compat.min_runtime(samples.files[target].read_bytes())
+    assert [int(number) for number in needed.split(".")] <= [int(number) for number in RELEASE.split(".")]
     expected = samples.scores[target]
     found = np.array(run_script(python, "scores_by_tflite_runtime.py", samples.files[target], samples.pictures))
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)

@@ -157,6 +157,7 @@ import importlib, json, sys
 import numpy as np
 from bloodcell_edge.model.file import read_model_file
 from bloodcell_edge.imaging.drawn import LABELS, draw_field
+from bloodcell_edge.imaging.locate import locate
 native = importlib.import_module(sys.argv[2])
 kernels = native.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
 view = read_model_file(sys.argv[1]).spec.shown_as
@@ -165,7 +166,8 @@ interpreter.allocate_tensors()
 entry, exit_ = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
 scores = []
 for number in range(60):
-    shown = view.show_labelled(draw_field(90_000 + number, (LABELS[number % 4],)).image)
+    image = draw_field(90_000 + number, (LABELS[number % 4],)).image
+    shown = view.show_labelled(image, locate(image) if view.needs_cells else None)
     interpreter.set_tensor(entry, shown.pixels[np.newaxis])
     interpreter.invoke()
     scores.append(interpreter.get_tensor(exit_)[0].tolist())

@@ -5,14 +5,14 @@ import pytest
 from html_page import Page
 
 from bloodcell_edge.benchmark.compare import compare
-from bloodcell_edge.benchmark.figures import BenchmarkReport, Memory, ModelFile, Rates, Result, Start
+from bloodcell_edge.benchmark.figures import BenchmarkedFile, BenchmarkReport, Memory, Rates, Result, Start
 from bloodcell_edge.benchmark.recommend import recommend
 from bloodcell_edge.reports.benchmark import benchmark_page
 
 
 def result(name, threads, ms, *, accuracy=None, why=()):
     """A case with 200 pictures around so many ms of invoke."""
-    model = ModelFile(f"runs/<x>/{name}", name, "ab", 2_500_000, accuracy, accuracy and 780)
+    model = BenchmarkedFile(f"runs/<x>/{name}", name, "ab", 2_500_000, accuracy, accuracy and 780)
     times = np.tile([1.2, 2.2, 0.2, ms], (200, 1)) * np.linspace(0.9, 1.3, 200)[:, np.newaxis]
     memory = Memory(81.4, None)
     return Result(

@@ -18,7 +18,7 @@ from bloodcell_edge.capture.triggers import EveryFrame
 from bloodcell_edge.errors import SourceError, SpecError
 from bloodcell_edge.imaging.drawn import draw_field
 from bloodcell_edge.imaging.image import decode
-from bloodcell_edge.imaging.quality import Limits
+from bloodcell_edge.imaging.quality import QualityLimits
 from bloodcell_edge.model.classifier import Classifier
 from bloodcell_edge.records import UNIDENTIFIED, Frame
 from bloodcell_edge.slide.reader import Reader
@@ -31,18 +31,17 @@ SCAN = "fake:smear?stage=scan&pace=0&cells=2"
 class Given:
     """A source that is no source of ours: it gives pictures, and hears of nothing."""
 
-    live = endless = False
+    name, live = "Given", False
 
     def __init__(self, *pictures):
         self.pictures = pictures
-        self.stopped = False
+
+    def listen(self, **_):
+        """It has nothing to tell."""
 
     def __iter__(self):
         for number, picture in enumerate(self.pictures, 1):
             yield Frame(np.ascontiguousarray(picture), datetime.now(timezone.utc), time.monotonic_ns(), number)
-
-    def stop(self):
-        self.stopped = True
 
 
 def picture(seed, labels=("NEUTROPHIL",)):
@@ -120,10 +119,13 @@ def test_looking_ahead_changes_nothing(take, folder, tmp_path):
     class Deaf:
         """The folder, which cannot be told to look ahead."""
 
-        live = endless = False
+        name, live = "Deaf", False
 
         def __init__(self, source):
             self.source = source
+
+        def listen(self, **_):
+            """It does not hear."""
 
         def __iter__(self):
             return iter(self.source)
@@ -309,8 +311,8 @@ def test_cameras_stop_at_so_many_cells_and_folders_do_not(take, folder):
 def test_limits_decide_what_is_refused(take):
     """With focus asked for as nobody has it, a sharp field is refused; with 0, a blurred one is used."""
     blurred = cv2.GaussianBlur(picture(5), (0, 0), 8)
-    assert take(Given(picture(5)), settings=Settings(limits=Limits(focus=50))).refused == 1
-    assert take(Given(blurred), settings=Settings(limits=Limits(focus=0))).used == 1
+    assert take(Given(picture(5)), settings=Settings(limits=QualityLimits(focus=50))).refused == 1
+    assert take(Given(blurred), settings=Settings(limits=QualityLimits(focus=0))).used == 1
 
 
 def test_a_repeated_field_is_refused_only_where_a_stage_moves(take):

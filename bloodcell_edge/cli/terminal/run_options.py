@@ -11,7 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from ...capture.triggers import Trigger
-    from ...imaging.quality import Limits
+    from ...imaging.quality import QualityLimits
 
 
 _FINEST, _COARSEST = 0.005, 2.0  # µm per pixel: beyond, a white cell has over 2,000 pixels or under 8
@@ -54,13 +54,13 @@ def check_scale(_: click.Context, __: click.Parameter, um_per_px: float | None) 
     return um_per_px
 
 
-def parse_limits(texts: tuple[str, ...]) -> Limits:
+def parse_limits(texts: tuple[str, ...]) -> QualityLimits:
     """The gate's limits with those that are given as NAME=NUMBER."""
     from dataclasses import asdict
 
-    from ...imaging.quality import Limits
+    from ...imaging.quality import QualityLimits
 
-    known = asdict(Limits())
+    known = asdict(QualityLimits())
     for text in texts:
         name, _, number = text.partition("=")
         try:
@@ -72,4 +72,4 @@ def parse_limits(texts: tuple[str, ...]) -> Limits:
             message = f"--limit {text!r}: expected a name and a number from 0, as in {usual}"
             raise click.UsageError(message)
         known[name] = value
-    return Limits(**known)
+    return QualityLimits(**known)

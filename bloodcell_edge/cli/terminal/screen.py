@@ -17,13 +17,13 @@ from .options import percent, table
 if TYPE_CHECKING:
     from ...records import Notice
     from ...slide.differential import Differential, Share
-    from ...slide.run import Progress
+    from ...slide.run import FieldProgress
 
 
 class Screen(Protocol):
     """Shows how a run goes. Fields may be shown from another thread than the rest."""
 
-    def field(self, progress: Progress) -> None:
+    def field(self, progress: FieldProgress) -> None:
         """A field that is safe in the store."""
 
     def say(self, text: str) -> None:
@@ -50,7 +50,7 @@ def say_notice(screen: Screen, notice: Notice) -> None:
 class JsonScreen:
     """A JSON line a field on stdout, everything else on stderr."""
 
-    def field(self, progress: Progress) -> None:
+    def field(self, progress: FieldProgress) -> None:
         """A line, at once."""
         click.echo(json.dumps(field_json(progress), allow_nan=False))
 
@@ -66,7 +66,7 @@ class JsonScreen:
         click.echo(text, err=True)
 
 
-def field_json(progress: Progress) -> dict[str, Any]:
+def field_json(progress: FieldProgress) -> dict[str, Any]:
     """The keys of a line."""
     field = progress.field
     cells = [
@@ -102,7 +102,7 @@ class LiveScreen:
         self._fields = self._refused = 0
         self._start = time.monotonic()
 
-    def field(self, progress: Progress) -> None:
+    def field(self, progress: FieldProgress) -> None:
         """Draw the line; a refusal stays."""
         from ...records import UNIDENTIFIED
 

@@ -22,7 +22,7 @@ _COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Row:
+class JudgedCandidate:
     """One candidate as judged on one rung.
 
     Attributes:
@@ -71,7 +71,7 @@ class Found:
     """
 
     folder: Path
-    rows: tuple[Row, ...]
+    rows: tuple[JudgedCandidate, ...]
     failed: int
     best: Path | None
     finished: bool
@@ -81,7 +81,7 @@ class Found:
         """The highest rung with a result."""
         return max((row.rung for row in self.rows), default=0)
 
-    def front(self) -> list[Row]:
+    def front(self) -> list[JudgedCandidate]:
         """The Pareto front of the highest rung with a result."""
         return [row for row in self.rows if row.rung == self.top and row.front]
 
@@ -90,7 +90,7 @@ class Found:
         return {rung.number: sum(row.rung == rung.number for row in self.rows) for rung in RUNGS}
 
 
-def rows_of(rung: int, trials: Sequence[Any]) -> list[Row]:
+def rows_of(rung: int, trials: Sequence[Any]) -> list[JudgedCandidate]:
     """The trials of one rung, the most accurate first."""
     _, front = ranked(np.array([trial.values for trial in trials]).reshape(-1, 3))
     rows = []
@@ -98,7 +98,7 @@ def rows_of(rung: int, trials: Sequence[Any]) -> list[Row]:
         notes = trial.user_attrs
         accuracy, latency, size = trial.values
         rows.append(
-            Row(
+            JudgedCandidate(
                 rung,
                 candidate_of(trial),
                 accuracy,
@@ -115,7 +115,7 @@ def rows_of(rung: int, trials: Sequence[Any]) -> list[Row]:
     return sorted(rows, key=lambda row: (-row.balanced_accuracy, row.candidate))
 
 
-def as_csv(rows: Sequence[Row]) -> str:
+def as_csv(rows: Sequence[JudgedCandidate]) -> str:
     """A table of all candidates, a row each."""
     stream = io.StringIO()
     writer = csv.DictWriter(stream, _COLUMNS, lineterminator="\n")

@@ -12,7 +12,7 @@ from matplotlib.ticker import PercentFormatter
 from ..sheet import BLUE, ORANGE, PURPLE, head, legend, name_height, place, sheet
 
 if TYPE_CHECKING:
-    from .found import Row
+    from .found import JudgedCandidate
 
 _RUNGS = {1: (BLUE, "o"), 2: (PURPLE, "s"), 3: (ORANGE, "D")}
 """Colour and mark of each rung."""
@@ -21,7 +21,7 @@ _WHAT = {1: "heads on frozen features", 2: "short fine-tuning", 3: "whole recipe
 _AREA_PER_MB = 40.0  # square pixels: the sign of a file of 2.8 MB is about 11 across
 
 
-def plot_search(rows: Sequence[Row], path: str | Path) -> None:
+def plot_search(rows: Sequence[JudgedCandidate], path: str | Path) -> None:
     """Draw every candidate, and the Pareto front of the highest rung with its numbers, 960 x 720 pixels.
 
     Args:

@@ -39,7 +39,7 @@ from bloodcell_edge.training.kerasmodel import open_keras
 from bloodcell_edge.training.recipes import choose_recipe
 from convert.calibrate import calibrate, calibration_pictures, first_half, fold_temperature
 from convert.files import convert_files
-from convert.parity import Limits
+from convert.parity import GateLimits
 from convert.proof import prove
 from convert.targets import Target
 
@@ -342,7 +342,7 @@ def test_figures_say_how_they_were_made(calibrated):
 def test_parity_compares_at_one_temperature(calibrated):
     """The gate holds the files against what Keras would say at their temperature: scores differ by rounding alone."""
     run, _ = calibrated
-    found = prove(run.model, [], None, limits=Limits(), report=SILENT)
+    found = prove(run.model, [], None, limits=GateLimits(), report=SILENT)
     assert found.passed
     assert {one.target: one.max_abs_diff < 0.06 for one in found.candidates} == {"int8": True, "float16": True}
 
@@ -398,7 +398,7 @@ def test_a_background_is_an_output_and_no_label(calibrated, tmp_path):
     assert spec.temperature > 1.5
     assert spec.reject_threshold >= 0.5
     assert (found["n"], other["n"], other["unknown"], other["unknown_rejected"]) == (200, 200, 8, 0.75)
-    proof = prove(folder.model, [], None, limits=Limits(), report=SILENT)
+    proof = prove(folder.model, [], None, limits=GateLimits(), report=SILENT)
     assert proof.passed
     assert max(one.max_abs_diff for one in proof.candidates) < 0.06
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tensor_types import tensor_types
 
 from bloodcell_edge.errors import ConversionError, SpecError
 from convert import compat
@@ -64,6 +65,11 @@ def changed(flatbuffer, change):
     return bytes(builder.Output())
 
 
+def numbers(release):
+    """A release as numbers, so that 2.14 comes after 2.4."""
+    return tuple(int(number) for number in release.split("."))
+
+
 def with_unknown_version(model):
     """Raise the first operator's version beyond any table."""
     model.operatorCodes[0].version = 99
@@ -103,25 +109,19 @@ def _claim_position(flatbuffer):
 
 def test_dense_per_channel_does_not_load_on_tflite_runtime(files):
     """Of a dynamic file with Dense per channel, FULLY_CONNECTED v12 does not load on 2.14.0; per tensor, all does."""
-    (refused,) = compat.runs_on(files["dynamic-dense"], "2.14.0")
+    (refused,) = [one for one in compat.operators(files["dynamic-dense"]) if numbers(one.min_runtime) > (2, 14, 0)]
     assert (refused.name, refused.version, refused.min_runtime) == ("FULLY_CONNECTED", 12, "2.17.0")
-    assert compat.runs_on(files["dynamic-dense"], "2.17.0") == ()
-    assert compat.runs_on(files["dynamic"], "2.14.0") == ()
+    assert compat.min_runtime(files["dynamic-dense"]) == "2.17.0"
+    assert numbers(compat.min_runtime(files["dynamic"])) <= (2, 14, 0)
 
 
 def test_releases_compare_as_numbers(files):
-    """2.14 is newer than 2.3, with or without its last number."""
+    """2.14 is newer than 2.3, with or without its last number, and the newest decides what a file needs."""
     assert compat.min_runtime(files["dynamic"]) == "2.3.0"
-    assert compat.runs_on(files["dynamic"], "2.14") == compat.runs_on(files["dynamic"], "2.3") == ()
-    assert [operator.name for operator in compat.runs_on(files["dynamic"], "2.2.9")] == ["FULLY_CONNECTED"]
-
-
-@pytest.mark.parametrize(
-    ("release", "package"), [("2.14.0", "tflite-runtime 2.14.0"), ("2.17.0", "ai-edge-litert 1.0.1")]
-)
-def test_the_package_to_install(release, package):
-    """tflite-runtime ends at 2.14.0; what needs more needs LiteRT."""
-    assert compat.oldest_interpreter(release) == package
+    newest = [one.name for one in compat.operators(files["dynamic"]) if one.min_runtime == "2.3.0"]
+    assert newest == ["FULLY_CONNECTED"]
+    assert compat.min_runtime(files["dynamic-dense"]) == "2.17.0"
+    assert max("2.3", "2.14", "2.14.0", "2.9.1", key=compat._ordered) == "2.14"
 
 
 def test_an_unknown_operator_goes_by_the_files_own_claim(files, caplog):
@@ -130,16 +130,15 @@ def test_an_unknown_operator_goes_by_the_files_own_claim(files, caplog):
     with caplog.at_level(logging.WARNING):
         assert compat.min_runtime(newer) == "1.15.0"
     assert "v99 not in the table: going by the file's own claim, 1.15.0" in caplog.text
-    assert [operator.version for operator in compat.runs_on(newer, "1.14.0") if not operator.min_runtime] == [99]
-    assert compat.runs_on(newer, "1.15.0") == ()
+    assert [operator.version for operator in compat.operators(newer) if not operator.min_runtime] == [99]
 
 
 def test_an_unknown_operator_without_a_claim_is_an_error(files):
-    """Without min_runtime_version nothing is known: min_runtime raises, and the operator runs nowhere."""
+    """Without min_runtime_version nothing is known: min_runtime raises, and no release is said to run the operator."""
     mute = changed(changed(files["float32"], with_unknown_version), without_claim)
     with pytest.raises(ConversionError, match=r"no known release runs \w+ v99"):
         compat.min_runtime(mute)
-    assert [operator.version for operator in compat.runs_on(mute, "9.0.0")] == [99]
+    assert [operator.version for operator in compat.operators(mute) if not operator.min_runtime] == [99]
 
 
 def test_a_zip_behind_the_flatbuffer_changes_nothing(files):
@@ -155,10 +154,10 @@ def test_only_the_output_of_an_int8_file_is_floating_point(files):
     """float_tensors finds one tensor in a full-integer file, the graph's output, and all of them in a float file."""
     graph = compat.read_model(files["int8"]).Subgraphs(0)
     assert compat.float_tensors(files["int8"]) == (graph.Tensors(graph.Outputs(0)).Name().decode(),)
-    types = compat.tensor_types(files["int8"])
+    types = tensor_types(files["int8"])
     assert (types["FLOAT32"], types["UINT8"]) == (1, 1)
     assert set(types) == {"FLOAT32", "UINT8", "INT8", "INT32"}
-    assert "FLOAT16" in compat.tensor_types(files["float16"])
+    assert "FLOAT16" in tensor_types(files["float16"])
 
 
 def test_input_quantization(files):

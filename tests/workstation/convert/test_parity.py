@@ -12,7 +12,7 @@ from bloodcell_edge.errors import NoPictures, SpecError
 from bloodcell_edge.imaging.image import IMAGE_VERSION
 from bloodcell_edge.model.spec import ModelSpec
 from bloodcell_edge.progress import SILENT, Silent
-from convert.parity import Candidate, Limits, answers_differ, compare, judge
+from convert.parity import Candidate, GateLimits, answers_differ, compare, judge
 
 LABELS = ("A", "B")
 SPEC = ModelSpec("made up", LABELS, "frame", (4, 4), "int8", IMAGE_VERSION)
@@ -50,7 +50,7 @@ def changed(answers: np.ndarray, rows) -> np.ndarray:
 
 
 def judged(candidate, truth, expected, scores, **limits):
-    return judge(candidate, named(len(truth)), truth, expected, scores, Limits(**limits))
+    return judge(candidate, named(len(truth)), truth, expected, scores, GateLimits(**limits))
 
 
 def test_the_same_answers_pass(candidate):
@@ -155,7 +155,7 @@ def test_few_pictures_prove_nothing(candidate, n, passed):
     assert found.passed is passed
     assert any("98 pictures cannot prove anything, expected at least 100" in why for why in found.why) is not passed
     assert judged(candidate, truth, said(truth), said(truth), allow_small=True).passed
-    assert not answers_differ(found, Limits())
+    assert not answers_differ(found, GateLimits())
 
 
 def test_answers_that_differ_are_told_from_too_few(candidate):
@@ -164,7 +164,7 @@ def test_answers_that_differ_are_told_from_too_few(candidate):
 
     found = judged(candidate, truth, said(truth), said(1 - truth))
 
-    assert answers_differ(found, Limits(allow_small=True))
+    assert answers_differ(found, GateLimits(allow_small=True))
 
 
 def test_a_small_class_is_gated_on_agreement(candidate):
@@ -248,7 +248,7 @@ def test_files_are_compared(candidate, reds):
     """A candidate of another input size that draws the line elsewhere: the pictures between are flipped, by name."""
     other = Candidate(candidate.path, ByRed(SPEC.with_(input_size=(6, 8)), threshold=118))
 
-    report = compare(ByRed(SPEC, 124), Path("model.keras"), [other], reds, limits=Limits(), report=SILENT)
+    report = compare(ByRed(SPEC, 124), Path("model.keras"), [other], reds, limits=GateLimits(), report=SILENT)
 
     assert (report.n, report.n_groups, report.reference_accuracy) == (100, 10, 100)
     assert report.candidates[0].flipped == ("48.png", "49.png")
@@ -262,7 +262,7 @@ def test_every_candidate_must_pass(candidate, reds):
     good, bad = (Candidate(candidate.path, ByRed(SPEC, line)) for line in (124, 60))
 
     def passed(*candidates):
-        found = compare(ByRed(SPEC, 124), Path("m"), candidates, reds, limits=Limits(), report=SILENT)
+        found = compare(ByRed(SPEC, 124), Path("m"), candidates, reds, limits=GateLimits(), report=SILENT)
         return found.passed, [one.passed for one in found.candidates]
 
     assert passed(good) == (True, [True])
@@ -274,7 +274,7 @@ def test_unknown_photographs_are_not_counted(candidate, reds):
     """Where one picture's photograph is not known, the number of photographs is None."""
     reds[3] = Picture(reds[3].path, reds[3].file, reds[3].label)
 
-    report = compare(ByRed(SPEC), Path("m"), [], reds, limits=Limits(), report=SILENT)
+    report = compare(ByRed(SPEC), Path("m"), [], reds, limits=GateLimits(), report=SILENT)
 
     assert report.n_groups is None
 
@@ -284,7 +284,7 @@ def test_unreadable_pictures_are_left_out_and_said(candidate, reds):
     reds[3].path.write_bytes(b"broken")
     listener = Listener()
 
-    report = compare(ByRed(SPEC), Path("m"), [], reds, limits=Limits(), report=listener)
+    report = compare(ByRed(SPEC), Path("m"), [], reds, limits=GateLimits(), report=listener)
 
     assert report.n == 99
     assert any("3.png" in line for line in listener.said)
@@ -303,7 +303,7 @@ def test_models_are_asked_while_pictures_are_read(candidate, reds):
             return super().scores(pixels)
 
     other = Candidate(candidate.path, Noting(SPEC, 124, "candidate"))
-    report = compare(Noting(SPEC, 124, "reference"), Path("m"), [other], reds, limits=Limits(), report=SILENT)
+    report = compare(Noting(SPEC, 124, "reference"), Path("m"), [other], reds, limits=GateLimits(), report=SILENT)
 
     assert [len(batch) for batch in asked["reference"]] == [64, 36]
     assert asked["candidate"] == asked["reference"]
@@ -324,14 +324,14 @@ def test_a_model_that_fails_ends_the_comparison(candidate, reds, failing):
     with pytest.raises(RuntimeError, match="out of memory with 64"):
         compare(
             models["reference"], Path("m"), [Candidate(candidate.path, models["candidate"])], reds,
-            limits=Limits(), report=SILENT,
+            limits=GateLimits(), report=SILENT,
         )  # fmt: skip
 
 
 def test_nothing_to_compare_on(candidate):
     """No picture is an error, not a gate that holds."""
     with pytest.raises(NoPictures, match="m: no picture of A, B to compare on"):
-        compare(ByRed(SPEC), Path("m"), [], [], limits=Limits(), report=SILENT)
+        compare(ByRed(SPEC), Path("m"), [], [], limits=GateLimits(), report=SILENT)
 
 
 def test_other_labels_are_refused(candidate, reds):
@@ -339,7 +339,7 @@ def test_other_labels_are_refused(candidate, reds):
     turned = Candidate(candidate.path, ByRed(SPEC.with_(labels=("B", "A"))))
 
     with pytest.raises(SpecError, match=r"small.tflite: labels \('B', 'A'\), the reference has \('A', 'B'\)"):
-        compare(ByRed(SPEC), Path("m"), [turned], reds, limits=Limits(), report=SILENT)
+        compare(ByRed(SPEC), Path("m"), [turned], reds, limits=GateLimits(), report=SILENT)
 
 
 def test_the_json_has_the_documented_keys(candidate, reds):
@@ -347,7 +347,7 @@ def test_the_json_has_the_documented_keys(candidate, reds):
     import json
 
     one = Candidate(candidate.path, ByRed(SPEC, 60))
-    report = compare(ByRed(SPEC), Path("m"), [one], reds, limits=Limits(), report=SILENT)
+    report = compare(ByRed(SPEC), Path("m"), [one], reds, limits=GateLimits(), report=SILENT)
 
     values = json.loads(json.dumps(report.as_json(), allow_nan=False))
 

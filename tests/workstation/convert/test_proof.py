@@ -15,13 +15,13 @@ from bloodcell_edge.model.file import pack, read_model_file
 from bloodcell_edge.progress import SILENT, Silent
 from bloodcell_edge.runs import RunFolder
 from bloodcell_edge.training.kerasmodel import open_keras
-from convert.parity import Limits
+from convert.parity import GateLimits
 from convert.proof import prove
 from convert.representative import with_full_range
 from convert.targets import Target
 from convert.tflite import make_converter, to_tflite
 
-WIDE = Limits(max_drop=5, max_recall_drop=100, min_agreement=90)
+WIDE = GateLimits(max_drop=5, max_recall_drop=100, min_agreement=90)
 """For the tiny run: its short training leaves a network so unsure that rounding turns a few of its answers."""
 
 
@@ -53,7 +53,7 @@ def write_poisoned(run, path, representative):
 
 def test_good_files_pass(own_colours):
     """float16 and int8 of a sure model: every limit of the default gate holds on its 200 held-back pictures."""
-    found = prove(own_colours.model, (), None, limits=Limits(), report=SILENT)
+    found = prove(own_colours.model, (), None, limits=GateLimits(), report=SILENT)
 
     assert found.passed
     assert (found.n, found.n_groups) == (200, 50)
@@ -105,7 +105,7 @@ def test_calibration_on_one_class_is_caught(own_colours):
     file = own_colours.path / "bloodcell-int8.tflite"
     file.write_bytes(pack(flatbuffer, model.spec.with_(target="int8")))
 
-    found = prove(own_colours.model, [file], None, limits=Limits(), report=SILENT)
+    found = prove(own_colours.model, [file], None, limits=GateLimits(), report=SILENT)
 
     one = found.candidates[0]
     assert not found.passed
@@ -121,7 +121,7 @@ def test_a_proof_travels_with_the_file(own_colours):
     """What passed on the held-back pictures is written into the file, with n and limits; all else stays as it was."""
     before = {path: read_model_file(path) for path in own_colours.tflite_files()}
 
-    found = prove(own_colours.model, (), None, limits=Limits(), report=SILENT)
+    found = prove(own_colours.model, (), None, limits=GateLimits(), report=SILENT)
 
     for one, path in zip(found.candidates, own_colours.tflite_files(), strict=True):
         after = Classifier.open(path).spec  # its hash fits
@@ -138,10 +138,10 @@ def test_a_proof_travels_with_the_file(own_colours):
 
 def test_a_proof_is_written_once_more(own_colours):
     """Proving twice gives the same files."""
-    prove(own_colours.model, (), None, limits=Limits(), report=SILENT)
+    prove(own_colours.model, (), None, limits=GateLimits(), report=SILENT)
     first = [path.read_bytes() for path in own_colours.tflite_files()]
 
-    prove(own_colours.model, (), None, limits=Limits(), report=SILENT)
+    prove(own_colours.model, (), None, limits=GateLimits(), report=SILENT)
 
     assert [path.read_bytes() for path in own_colours.tflite_files()] == first
 
@@ -150,7 +150,7 @@ def test_a_failed_file_is_left_alone(own_colours):
     """A gate that does not hold is reported in the run folder; the file keeps saying that nothing is proven."""
     before = [path.read_bytes() for path in own_colours.tflite_files()]
 
-    found = prove(own_colours.model, (), None, limits=Limits(max_drop=-1), report=SILENT)
+    found = prove(own_colours.model, (), None, limits=GateLimits(max_drop=-1), report=SILENT)
 
     assert not found.passed
     assert [path.read_bytes() for path in own_colours.tflite_files()] == before
@@ -161,7 +161,7 @@ def test_other_data_proves_nothing_of_the_run(own_colours, colours):
     """On DATA that somebody gave, nothing is written anywhere."""
     before = {path: path.read_bytes() for path in own_colours.path.iterdir()}
 
-    found = prove(own_colours.model, (), colours.path.parents[1] / "pictures", limits=Limits(), report=SILENT)
+    found = prove(own_colours.model, (), colours.path.parents[1] / "pictures", limits=GateLimits(), report=SILENT)
 
     assert found.passed
     assert found.n == 320
@@ -175,7 +175,7 @@ def test_a_file_elsewhere_is_compared_and_not_touched(own_colours, tmp_path):
     shutil.copy(own_colours.path / "bloodcell-int8.tflite", elsewhere)
     before = elsewhere.read_bytes()
 
-    assert prove(own_colours.model, [elsewhere], None, limits=Limits(), report=SILENT).passed
+    assert prove(own_colours.model, [elsewhere], None, limits=GateLimits(), report=SILENT).passed
     assert elsewhere.read_bytes() == before
 
 
@@ -183,7 +183,7 @@ def test_a_file_of_the_run_by_another_path(own_colours, tmp_path):
     """Through runs/latest, a link, the file in the run's own folder gets its proof as well."""
     latest = RunFolder(tmp_path / "runs" / "latest")
 
-    prove(latest.model, [own_colours.path / "bloodcell-int8.tflite"], None, limits=Limits(), report=SILENT)
+    prove(latest.model, [own_colours.path / "bloodcell-int8.tflite"], None, limits=GateLimits(), report=SILENT)
 
     assert read_model_file(own_colours.path / "bloodcell-int8.tflite").spec.parity
 
@@ -194,7 +194,7 @@ def test_a_folder_that_cannot_be_written_is_survived(own_colours):
     before = {path: path.read_bytes() for path in own_colours.tflite_files()}
     listener = Listener()
 
-    found = prove(own_colours.model, (), None, limits=Limits(), report=listener)
+    found = prove(own_colours.model, (), None, limits=GateLimits(), report=listener)
 
     assert found.passed
     assert listener.said[-1] == f"{own_colours.path}: the report cannot be kept there (Is a directory)"
@@ -208,14 +208,14 @@ def test_too_few_pictures_blame_no_layer(own_colours):
     own_colours.split.write_text("".join(line for line in lines if "heldback" not in line or "/3" in line))
     listener = Listener()
 
-    found = prove(own_colours.model, (), None, limits=Limits(), report=listener)
+    found = prove(own_colours.model, (), None, limits=GateLimits(), report=listener)
 
     assert not found.passed
     assert found.n == 40
     assert all("40 pictures cannot prove anything" in one.why[0] for one in found.candidates)
     assert all((one.layers, one.advice) == ((), "") for one in found.candidates)
     assert not any("looking for" in line for line in listener.said)
-    assert prove(own_colours.model, (), None, limits=Limits(allow_small=True), report=SILENT).passed
+    assert prove(own_colours.model, (), None, limits=GateLimits(allow_small=True), report=SILENT).passed
 
 
 def broken(run, name):
@@ -239,5 +239,5 @@ def test_what_is_missing_is_said(own_colours, change, error, text):
     change(own_colours)
 
     with pytest.raises(error, match=text) as caught:
-        prove(own_colours.model, (), None, limits=Limits(), report=SILENT)
+        prove(own_colours.model, (), None, limits=GateLimits(), report=SILENT)
     assert isinstance(caught.value, BceError)

@@ -9,14 +9,16 @@ import numpy as np
 
 from bloodcell_edge.dataset.evaluation import evaluate_files
 from bloodcell_edge.dataset.layouts import load_data
+from bloodcell_edge.dataset.shown import shown_labelled
 from bloodcell_edge.files import sha256_file
 from bloodcell_edge.imaging.drawn import LABELS, draw_field
 from bloodcell_edge.imaging.image import encode_jpeg, read_image
+from bloodcell_edge.imaging.locate import locate
 from bloodcell_edge.model.classifier import Classifier
 from bloodcell_edge.model.spec import load_spec
 from bloodcell_edge.progress import SILENT
 from bloodcell_edge.training.prepared import prepare_pictures
-from convert.parity import Limits
+from convert.parity import GateLimits
 from convert.proof import prove
 
 
@@ -38,7 +40,7 @@ def test_training_sees_what_the_device_sees(cell_run, drawn_cells):
     pictures = load_data(drawn_cells).pictures[::20]
     prepared = prepare_pictures(pictures, view)
     for picture, pixels in zip(prepared.pictures, prepared.pixels, strict=True):
-        assert np.array_equal(pixels, view.show_labelled(read_image(picture.path)).pixels)
+        assert np.array_equal(pixels, shown_labelled(picture, read_image(picture.path), view).pixels)
     assert prepared.found.all()
     assert set(prepared.aspects) == {1.0}
 
@@ -66,7 +68,7 @@ def test_pictures_without_a_cell_count_as_wrong(cell_run, drawn_cells, tmp_path)
 
 def test_the_small_files_still_say_what_the_big_one_said(cell_run):
     """Parity from the picture files: the int8 and float16 files of crops agree with Keras on most held-back cells."""
-    limits = Limits(max_drop=10, max_recall_drop=100, min_agreement=90, allow_small=True)
+    limits = GateLimits(max_drop=10, max_recall_drop=100, min_agreement=90, allow_small=True)
     report = prove(cell_run.model, [], None, limits=limits, report=SILENT)
     assert report.n == 40
     assert report.passed, report.as_json()
@@ -110,8 +112,8 @@ def test_exported_crops_show_the_model_what_the_field_did(bce_here, cell_run, dr
     view, said, close = model.spec.shown_as, [], []
     fields = {sha256_file(path)[:16]: path for path in drawn_cells.rglob("*.jpg")}
     for picture in crops.pictures[::5]:
-        shown = view.show_labelled(read_image(picture.path), picture.um_per_px)
-        before = view.show_labelled(read_image(fields[picture.group]))
+        shown, field = shown_labelled(picture, read_image(picture.path), view), read_image(fields[picture.group])
+        before = view.show_labelled(field, locate(field))
         close.append(np.abs(shown.pixels.astype(int) - before.pixels).mean())
         said.append(LABELS[int(model.scores(before.pixels[np.newaxis])[0].argmax())] == picture.label)
     assert all(said)
