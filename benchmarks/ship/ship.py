@@ -8,8 +8,6 @@ what no run knows of itself, as the benchmarks wrote it: another microscope, cla
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +23,7 @@ from bloodcell_edge.dataset.reading import read_with
 from bloodcell_edge.dataset.split import HELD_BACK, TRAIN, Member, load_split
 from bloodcell_edge.dataset.tables import read_rows
 from bloodcell_edge.errors import DataError
-from bloodcell_edge.files import write_bytes, write_text
+from bloodcell_edge.files import csv_text, write_bytes, write_text
 from bloodcell_edge.model.card import as_markdown, sections
 from bloodcell_edge.model.choose import DEVICE_FILE, SHIPPED
 from bloodcell_edge.model.classifier import Classifier
@@ -154,16 +152,14 @@ class Predictions:
 
     def as_csv(self, labels: Sequence[str]) -> str:
         """A row a picture; scores as the file gave them, empty where there was no cell."""
-        stream = io.StringIO()
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow((*_COLUMNS, *labels))
+        rows = []
         for picture, scores, found, marked in zip(self.pictures, self.scores, self.found, self.marked, strict=True):
             said = [f"{score:.8f}" for score in scores] if found else [""] * len(labels)
             source = source_of(picture)
             name = Path(picture.file).name
             about = (source.folder, name, picture.label, below_source(picture.group or ""), picture.note)
-            writer.writerow((*about, int(found), int(marked), *said))
-        return stream.getvalue()
+            rows.append((*about, int(found), int(marked), *said))
+        return csv_text((*_COLUMNS, *labels), rows)
 
 
 def load_predictions(path: Path, labels: Sequence[str]) -> Predictions:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import BceError, DataError, MissingFile
-from ..files import sha256_file
+from ..files import read_json, sha256_file
 from ..model.file import read_model_file
 from ..model.spec import ModelSpec, load_spec
 from ..runs import RunFolder
@@ -126,13 +126,9 @@ def _unfinished(path: Path) -> str:
 
 def _maybe(path: Path) -> Any:
     """The content of a JSON file, None where there is none."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except ValueError as error:
-        message = f"{path}: not JSON ({error}); make it again, or delete it"
-        raise DataError(message) from error
+    with suppress(MissingFile):
+        return read_json(path, broken="not JSON ({error}); make it again, or delete it")
+    return None
 
 
 # Numbers as people read them.

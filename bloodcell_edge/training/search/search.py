@@ -23,7 +23,7 @@ from ...dataset.pictures import Dataset
 from ...dataset.reading import read_each
 from ...dataset.split import Member, load_split, save_split
 from ...errors import BceError, DataError, OutputExists
-from ...files import sha256_file, write_json, write_text
+from ...files import read_json, sha256_file, write_json, write_text
 from ...progress import Progress, Reporter
 from ..fit import weights_name
 from ..frameworks import keras
@@ -134,13 +134,11 @@ def _begin(
 
 def _refuse_another(path: Path, config: Mapping[str, Any]) -> None:
     """Raise where a folder was begun with something else, naming what differs."""
-    try:
-        begun = dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        message = (
-            f"{path}: expected what a search began with, found no JSON object ({error}); give --force to begin again"
-        )
-        raise DataError(message) from error
+    broken = "expected what a search began with, found no JSON object ({error}); give --force to begin again"
+    begun = read_json(path, broken=broken)
+    if not isinstance(begun, dict):
+        message = f"{path}: {broken.format(error=type(begun).__name__)}"
+        raise DataError(message)
     wanted = json.loads(json.dumps(config))
     other = [key for key in wanted if begun.get(key) != wanted[key]]
     if other:
