@@ -14,7 +14,6 @@ the other, and the figures are of both halves together. What stands in the file 
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,7 +23,7 @@ import numpy as np
 
 from bloodcell_edge.dataset.pictures import Picture
 from bloodcell_edge.dataset.reading import read_with
-from bloodcell_edge.dataset.split import HELD_BACK, group_names, load_split
+from bloodcell_edge.dataset.split import group_names, held_back
 from bloodcell_edge.errors import ConversionError
 from bloodcell_edge.model.calibration import (
     LEAST_COVERAGE,
@@ -35,7 +34,7 @@ from bloodcell_edge.model.calibration import (
     fit_temperature,
     rejection,
 )
-from bloodcell_edge.model.interpreter import load_interpreter
+from bloodcell_edge.model.interpreter import interpreter_of
 from bloodcell_edge.model.spec import ModelSpec
 from bloodcell_edge.progress import Reporter
 from bloodcell_edge.runs import RunFolder
@@ -111,7 +110,7 @@ def calibration_pictures(model: Path, targets: Sequence[Target], report: Reporte
     if Target.INT8 not in targets:
         report.say("not calibrated: temperature and reject threshold come from the int8 file; convert --int8 with it")
         return []
-    found = _held_back(run.split)
+    found = held_back(run.split)
     photographs = len(set(group_names(found)))
     if len(found) < FEWEST or photographs < FEWEST_PHOTOGRAPHS:
         report.say(
@@ -119,11 +118,7 @@ def calibration_pictures(model: Path, targets: Sequence[Target], report: Reporte
             f"{len(found)} of {photographs}"
         )
         return []
-    return [*found, *(_held_back(run.unknown) if run.unknown.is_file() else [])]
-
-
-def _held_back(split: Path) -> list[Picture]:
-    return [row.picture for row in load_split(split) if row.split == HELD_BACK]
+    return [*found, *(held_back(run.unknown) if run.unknown.is_file() else [])]
 
 
 def calibrate(
@@ -264,11 +259,8 @@ class _Questions:
 
     def answers(self, flatbuffer: bytes) -> _Answers:
         """What a TFLite model says."""
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "asked.tflite"
-            path.write_bytes(flatbuffer)
-            interpreter = load_interpreter(path)
-            rows = [None if one is None else interpreter.scores(one.pixels) for one in self.shown]
+        interpreter = interpreter_of(flatbuffer)
+        rows = [None if one is None else interpreter.scores(one.pixels) for one in self.shown]
         width = next((len(row) for row in rows if row is not None), len(self.labels))
         positions = {label: place for place, label in enumerate(self.labels)}
         return _Answers(

@@ -5,14 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import math
-import tempfile
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bloodcell_edge.model.interpreter import load_interpreter
+from bloodcell_edge.model.interpreter import interpreter_of
 from bloodcell_edge.quiet import quiet_stderr
 from bloodcell_edge.training.frameworks import tf
 
@@ -91,11 +89,8 @@ def agreement_afresh(model: Any, pixels: NDArray[np.uint8]) -> float:
         model: a Keras model that takes float32 RGB 0..255.
         pixels: uint8 RGB, shape (n, height, width, 3).
     """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / Target.INT8.file_name
-        path.write_bytes(to_tflite(model, target=Target.INT8, representative=with_full_range(pixels)))
-        interpreter = load_interpreter(path)
-        said = [int(np.argmax(interpreter.scores(picture))) for picture in pixels]
+    interpreter = interpreter_of(to_tflite(model, target=Target.INT8, representative=with_full_range(pixels)))
+    said = [int(np.argmax(interpreter.scores(picture))) for picture in pixels]
     expected = np.argmax(model.predict_on_batch(pixels.astype(np.float32)), axis=1)
     return 100 * float(np.mean(expected == said))
 

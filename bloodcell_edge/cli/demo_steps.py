@@ -168,7 +168,7 @@ class Demo:
 
     def _held_back(self, run: RunFolder, n: int) -> list[Path]:
         """Some held-back pictures, spread over the classes."""
-        from ..dataset.split import HELD_BACK, load_split
+        from ..dataset.split import held_back
 
-        paths = [row.picture.path for row in load_split(run.split) if row.split == HELD_BACK]
+        paths = [picture.path for picture in held_back(run.split)]
         return paths[:: max(len(paths) // n, 1)][:n]
