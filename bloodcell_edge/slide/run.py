@@ -46,7 +46,8 @@ if TYPE_CHECKING:
     from ..model.classifier import Classifier
     from ..records import Frame
     from .reader import Reading
-    from .store import Store, Stored
+    from .rows import Stored
+    from .store import Store
 
 Corners = tuple[int, int, int, int]
 """(x, y, width, height) of a box."""
