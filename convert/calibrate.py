@@ -39,6 +39,7 @@ from bloodcell_edge.model.spec import ModelSpec
 from bloodcell_edge.progress import Reporter
 from bloodcell_edge.runs import RunFolder
 from bloodcell_edge.statistics.metrics import ECE_BINS, expected_calibration_error, log_loss, softened
+from bloodcell_edge.text import interval, percent
 from bloodcell_edge.training.frameworks import keras
 
 from .targets import Target
@@ -170,9 +171,9 @@ def calibrate(
     }
     aims = {"fitted_on": FITTED_ON, "target_risk": TARGET_RISK, "least_coverage": LEAST_COVERAGE}
     report.say(
-        f"calibrated on {found.n} pictures ({FITTED_ON}): ECE {100 * before.quality()['ece']:.1f} to "
-        f"{100 * judged.quality()['ece']:.1f} %; below {threshold:.3f} UNIDENTIFIED: coverage "
-        f"{100 * found.coverage:.1f} %, risk {100 * (found.risk or 0):.1f} %"
+        f"calibrated on {found.n} pictures ({FITTED_ON}): ECE "
+        f"{interval((before.quality()['ece'], judged.quality()['ece']))} %; below {threshold:.3f} UNIDENTIFIED: "
+        f"coverage {percent(found.coverage)}, risk {percent(found.risk or 0)}"
     )
     changed = spec.with_(
         temperature=spec.temperature * temperature,

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .terminal.options import Terminal, percent, table
+from ..text import interval, percent
+from .terminal.options import Terminal, table
 
 if TYPE_CHECKING:
     from ..dataset.pictures import Dataset
@@ -104,10 +105,9 @@ class Demo:
         self._say(f"train: recipe {recipe.name}, {recipe.backbone} {recipe.alpha:g}, {recipe.size} px")
         self.terminal.log_to(run.log)
         found = train(dataset, recipe, run, drawn=self.data is None, report=self.terminal).figures
-        low, high = found["accuracy_interval"]
         click.echo(
-            f"held back: accuracy {percent(found['accuracy'])} (95 % interval {percent(low)} to {percent(high)}, "
-            f"{found['interval_method']}), n = {found['n']}"
+            f"held back: accuracy {percent(found['accuracy'])} (95 % interval "
+            f"{interval(found['accuracy_interval'], each=' %')}, {found['interval_method']}), n = {found['n']}"
         )
 
     def _convert(self, run: RunFolder) -> None:

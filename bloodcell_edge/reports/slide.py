@@ -21,7 +21,7 @@ from ..errors import StoreError
 from ..records import UNIDENTIFIED
 from ..slide.differential import CELLS, LOINC, Differential, Share
 from ..slide.reader import Reader
-from ..text import utc
+from ..text import interval, percent, utc
 from .gallery import GALLERY, galleries
 from .html import DRAWN, Tile, page, paragraph, section, share, span, table, tiles, warning
 from .read import Read
@@ -170,11 +170,11 @@ def _sections(part: Read, gallery: int, made_at: datetime, *, level: int = 2) ->
 
 
 def _percent(found: Share | None) -> str | None:
-    return f"{found.percent:.1f} %" if found else None
+    return percent(found.percent, whole=100) if found else None
 
 
 def _interval(found: Share | None) -> str | None:
-    return f"{found.low:.1f}–{found.high:.1f} %" if found else None
+    return f"{interval((found.low, found.high), between='–', whole=100)} %" if found else None
 
 
 def _moment(text: str) -> str:
@@ -189,11 +189,11 @@ def _headlines(part: Read) -> str:
     count, n_fields, n_refused = part.count, len(part.fields), len(part.refused)
     asked = f"{count.cells} asked for" if count.sufficient else f"Insufficient {count.unit}: {count.cells} asked for"
     unclear = _percent(count.unidentified_share) if count.sufficient else str(count.unidentified)
-    interval = _interval(count.unidentified_share) or "–"
+    limits = _interval(count.unidentified_share) or "–"
     return tiles(
         [
             Tile(f"Identified {count.unit}", str(count.identified), asked, bad=not count.sufficient),
-            Tile("Unidentified", unclear, f"{count.unidentified} of {part.total} counted; 95 % interval {interval}"),
+            Tile("Unidentified", unclear, f"{count.unidentified} of {part.total} counted; 95 % interval {limits}"),
             Tile("Fields used", str(n_fields - n_refused), f"of {n_fields} taken in; {n_refused} refused"),
         ]
     )
@@ -357,6 +357,6 @@ def _taught(training: Mapping[str, Any]) -> str | None:
 def _accuracy(figures: Mapping[str, Any]) -> str | None:
     if "accuracy" not in figures:
         return None
-    interval = span(figures.get("accuracy_interval"))
-    told = f", 95 % interval {interval}" if interval else ""
+    limits = span(figures.get("accuracy_interval"))
+    told = f", 95 % interval {limits}" if limits else ""
     return f"{share(figures['accuracy'])} of {figures.get('n', '?')} pictures{told}, before conversion"

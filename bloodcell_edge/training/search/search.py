@@ -25,6 +25,7 @@ from ...dataset.split import Member, load_split, save_split
 from ...errors import BceError, DataError, OutputExists
 from ...files import read_json, sha256_file, write_json, write_text
 from ...progress import Progress, Reporter
+from ...text import percent
 from ..fit import weights_name
 from ..frameworks import keras
 from ..recipes import save_recipe
@@ -240,7 +241,7 @@ class _Worker:
 
 def _figures(found: Judged) -> str:
     each = ", ".join(f"{name} {100 * share:.1f}" for name, share in found.by_fold.items())
-    return f"balanced accuracy {100 * found.balanced_accuracy:.1f} % (left out: {each}; n = {found.n})"
+    return f"balanced accuracy {percent(found.balanced_accuracy)} (left out: {each}; n = {found.n})"
 
 
 def _write_down(ladder: Ladder, recipe: Recipe, folder: Path, *, finished: bool) -> Found:
