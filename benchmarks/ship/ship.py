@@ -247,7 +247,7 @@ def sealed(file: Path, name: str, predictions: Predictions, card: Mapping[str, A
 
 
 def readme(files: Sequence[Path]) -> str:
-    """models/README.md: what is here, and the card of each int8 file."""
+    """The README.md beside them: what is here, and the card of each int8 file."""
     blocks = [_HEAD]
     for file in files:
         spec = read_model_file(file).spec

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from .light import Halves
 
 RED_CELL_UM = 7.5
-"""Diameter of a red cell on a smear, µm (as in `smear`: Bain, Blood Cells: A Practical Guide)."""
+"""Diameter of a red cell on a smear, µm (as in `drawn`: Bain, Blood Cells: A Practical Guide)."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """ModelSpec: everything a device must know of a model besides its weights, and where the model comes from.
 
-It travels inside the .tflite as ``bce.json`` (see `modelfile`) and beside a Keras model as ``spec.json``.
+It travels inside the .tflite as ``bce.json`` (see `model.file`) and beside a Keras model as ``spec.json``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Golden:
     """A drawn picture and what the model answered when it was made, to be replayed on the device.
 
     Attributes:
-        seed: for `smear.draw_field`; no patient's picture travels in a model.
+        seed: for `drawn.draw_field`; no patient's picture travels in a model.
         drawn: the cell that was drawn.
         pixels_sha256: of the prepared RGB bytes.
         label: the answer.

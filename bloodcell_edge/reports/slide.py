@@ -1,7 +1,7 @@
 """A slide's differential as one HTML file: counts with intervals, refused fields, and every class's cells to look at.
 
 A report is of one slide; where several models read it, each has its part. It says what the store holds at one moment,
-also while `bce run` goes on writing. Its frame is `page`.
+also while `bce run` goes on writing. Its frame is `html.page`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a training run has to show, as one HTML file; its frame and its parts are in `page`."""
+"""What a training run has to show, as one HTML file; its frame and its parts are in `html`."""
 
 from __future__ import annotations
 

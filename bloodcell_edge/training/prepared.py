@@ -51,7 +51,7 @@ class Prepared:
         pictures: one each, with label.
         pixels: uint8 RGB, shape (n, size, size, 3): what the view shows of each; black where no cell was found.
         aspects: width through height of what each shows, shape (n,).
-        hashes: `seen.perceptual_hash` of each whole picture, shape (n, 16).
+        hashes: `hashes.perceptual_hash` of each whole picture, shape (n, 16).
         found: bool, shape (n,): False where the view is of cells and the picture shows none.
         marked: bool, shape (n,): cells that are not named whatever the scores, see `views.Shown`.
         wide: uint8 RGB, shape (n, wider, wider, 3): the same at the same scale with a margin around, for augmentation;

@@ -1,6 +1,6 @@
 """``bce search``: which architecture and which rates give the best accuracy for their latency and size.
 
-`searchspace` says what there is to choose, `searchrungs` how good a choice is, `searchladder` who goes on; here a
+`space` says what there is to choose, `rungs` how good a choice is, `ladder` who goes on; here a
 process works until nothing is left, and writes down what was found. However it ends, the next one goes on: trainings
 from their last epoch.
 """
@@ -65,7 +65,7 @@ def search(
 
     Args:
         paths: DATA; with several of them each is left out in turn.
-        dataset: all of them together, as `data.load_all` gives it.
+        dataset: all of them together, as `layouts.load_all` gives it.
         recipe: what the candidates are variants of; its seed is the study's.
         space: what they may differ in.
         folder: of the study.
