@@ -12,6 +12,7 @@ import numpy as np
 
 from bloodcell_edge.model.interpreter import interpreter_of
 from bloodcell_edge.quiet import quiet_stderr
+from bloodcell_edge.text import percent
 from bloodcell_edge.training.frameworks import tf
 
 from .reports import LayerError
@@ -103,7 +104,7 @@ def advice(layers: Sequence[LayerError], *, afresh: float, min_agreement: float)
         afresh: of `agreement_afresh`, in percent.
         min_agreement: the gate's, in percent.
     """
-    found = f"quantized afresh on the compared pictures the model keeps {afresh:.1f} % of its answers"
+    found = f"quantized afresh on the compared pictures the model keeps {percent(afresh, whole=100)} of its answers"
     if afresh >= min_agreement:
         return (
             f"{found}, so the file's own representative dataset is to blame: "

@@ -23,7 +23,7 @@ from bloodcell_edge.dataset.reading import read_with
 from bloodcell_edge.dataset.split import HELD_BACK, TRAIN, Member, load_split
 from bloodcell_edge.dataset.tables import read_rows
 from bloodcell_edge.errors import DataError
-from bloodcell_edge.files import csv_text, write_bytes, write_text
+from bloodcell_edge.files import csv_text, read_json, write_bytes, write_text
 from bloodcell_edge.model.card import as_markdown, sections
 from bloodcell_edge.model.choose import DEVICE_FILE, SHIPPED
 from bloodcell_edge.model.classifier import Classifier
@@ -391,8 +391,8 @@ def main(
     if built_up:
         beyond["ingredients"] = ingredients(_lines(built_up))
     if ood is not None:
-        beyond["unseen_unknown"] = unseen_unknown(json.loads(ood.read_text(encoding="utf-8")))
-    times = [] if timed is None else latency(json.loads(timed.read_text(encoding="utf-8")))
+        beyond["unseen_unknown"] = unseen_unknown(read_json(ood))
+    times = [] if timed is None else latency(read_json(timed))
     out.mkdir(parents=True, exist_ok=True)
     _ship(RunFolder(run), {DEVICE_FILE: DEVICE_FILE, FLOAT_FILE: FLOAT_FILE}, beyond, times, out)
     carded = [out / DEVICE_FILE]

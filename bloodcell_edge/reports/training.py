@@ -14,6 +14,7 @@ from ..files import read_json, sha256_file
 from ..model.file import read_model_file
 from ..model.spec import ModelSpec, load_spec
 from ..runs import RunFolder
+from ..text import percent
 from .html import (
     DRAWN,
     Tile,
@@ -297,7 +298,8 @@ def _parity(parity: Any, run: RunFolder) -> Iterable[str]:
     reference = parity["reference"]
     yield paragraph(
         f"{parity['n']} held-back pictures{photographs}, read from their files by each model. The reference "
-        f"{Path(reference['file']).name} is right on {reference['accuracy']:.1f} % of them. Drops are in points."
+        f"{Path(reference['file']).name} is right on {percent(reference['accuracy'], whole=100)} of them. "
+        "Drops are in points."
     )
     failed = [Path(one["file"]).name for one in parity["candidates"] if not one["passed"]]
     if failed:
@@ -309,8 +311,8 @@ def _parity(parity: Any, run: RunFolder) -> Iterable[str]:
         ("File", "Gate", "Agreement", "Accuracy", "Drop", "Worst recall drop", "Largest difference of a score",
          "Mean difference", "McNemar p"),
         [
-            (Path(one["file"]).name, "✓ passed" if one["passed"] else "✗ failed", f"{one['agreement']:.1f} %",
-             f"{one['accuracy']:.1f} %", _fixed(one["accuracy_drop"], 2), _fixed(one["worst_recall_drop"], 2),
+            (Path(one["file"]).name, "✓ passed" if one["passed"] else "✗ failed", percent(one["agreement"], whole=100),
+             percent(one["accuracy"], whole=100), _fixed(one["accuracy_drop"], 2), _fixed(one["worst_recall_drop"], 2),
              _fixed(one["max_abs_diff"], 3), _fixed(one["mean_abs_diff"], 4), _fixed(one["mcnemar_p"], 3))
             for one in parity["candidates"]
         ],
