@@ -10,7 +10,6 @@ given as a ratio to its invoke, both on one thread, taken in turns in one run.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import time
 from collections import defaultdict
@@ -20,6 +19,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from bloodcell_edge.dataset.tables import read_rows
 from bloodcell_edge.imaging.drawn import LABELS, UM_PER_PX, draw_field
 from bloodcell_edge.imaging.hashes import perceptual_hash
 from bloodcell_edge.imaging.image import read_image, resize
@@ -62,10 +62,9 @@ class Photograph:
 def load(shared: Path, half: str) -> list[Photograph]:
     """The odd or even photographs by file number."""
     boxes: dict[tuple[str, str], list[Rectangle]] = defaultdict(list)
-    with (shared / "data/photos/boxes.csv").open(newline="") as stream:
-        for row in csv.DictReader(stream):
-            x, y, width, height = (int(float(row[side])) for side in ("x", "y", "width", "height"))
-            boxes[row["file"], row["kind"]].append((x, y, width, height))
+    for row in read_rows(shared / "data/photos/boxes.csv", ("file", "kind", "x", "y", "width", "height")):
+        x, y, width, height = (int(float(row[side])) for side in ("x", "y", "width", "height"))
+        boxes[row["file"], row["kind"]].append((x, y, width, height))
     files = sorted((shared / "data/photos").glob("*.jpg"))
     chosen = [file for file in files if int(file.stem[-5:]) % 2 == (half == "odd")]
     return [Photograph(file, boxes[file.name, "WBC"], boxes[file.name, "RBC"]) for file in chosen]

@@ -30,6 +30,7 @@ from bloodcell_edge import machine
 from bloodcell_edge.benchmark.figures import STAGES, work_allowed
 from bloodcell_edge.benchmark.measure import Case, default_pictures, folder_of, spread
 from bloodcell_edge.cli import ask_of_libraries
+from bloodcell_edge.closing import Closing
 from bloodcell_edge.imaging.folder import picture_files
 from bloodcell_edge.imaging.image import read_image
 from bloodcell_edge.model.answers import classify_paths
@@ -38,14 +39,8 @@ from bloodcell_edge.model.choose import choose_model
 LOOPS = ("stages", "invoke", "our invoke", "bare invoke", "classify", "folder", "stored")
 
 
-class Nobody:
+class Nobody(Closing):
     """A sink that drops every answer."""
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        """Nothing to close."""
 
     def answer(self, file, prediction):
         """Drop it."""

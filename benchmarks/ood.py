@@ -31,6 +31,7 @@ from bloodcell_edge.model.choose import DEVICE_FILE
 from bloodcell_edge.model.classifier import Classifier
 from bloodcell_edge.runs import RunFolder
 from bloodcell_edge.statistics.intervals import binomial_interval
+from bloodcell_edge.text import interval
 from bloodcell_edge.training.background import fit_background
 from bloodcell_edge.training.frameworks import keras
 from bloodcell_edge.training.kerasmodel import open_keras
@@ -195,7 +196,7 @@ def main():
     for row in table:
         line = f"{row['score']:26}{row['auroc']:7.3f}{row['auroc_worst']:7.3f}"
         for one in (row["cells"], row["pictures"]):
-            text = f"{100 * one['share']:.1f} ({100 * one['low']:.1f}-{100 * one['high']:.1f})"
+            text = f"{100 * one['share']:.1f} ({interval((one['low'], one['high']), between='-')})"
             line += f"{text:>22}"
         print(line + "".join(f"{100 * share:14.1f}" for share in row["by_class"].values()))
 

@@ -18,7 +18,7 @@ from bloodcell_edge import machine
 from bloodcell_edge.cli import ask_of_libraries
 from bloodcell_edge.dataset.asking import read_questions
 from bloodcell_edge.dataset.layouts import load_data
-from bloodcell_edge.dataset.split import HELD_BACK, load_split
+from bloodcell_edge.dataset.split import held_back
 from bloodcell_edge.model.choose import DEVICE_FILE
 from bloodcell_edge.model.classifier import Classifier
 from bloodcell_edge.progress import SILENT
@@ -42,7 +42,7 @@ def main() -> None:
     small = Classifier.open(run.path / DEVICE_FILE)
     candidate = Candidate(run.path / DEVICE_FILE, small)
     if options.data is None:
-        pictures = [row.picture for row in load_split(run.split) if row.split == HELD_BACK]
+        pictures = held_back(run.split)
     else:
         pictures = list(load_data(options.data, labels=reference.spec.labels).pictures)
     view = reference.spec.shown_as

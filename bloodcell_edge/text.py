@@ -1,7 +1,8 @@
-"""The clock, and text that files and terminals can take."""
+"""The clock, text that files and terminals can take, and shares as people read them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timezone
 
 
@@ -23,3 +24,33 @@ def plain(text: str) -> str:
 def printable(text: str) -> str:
     """One line that any terminal takes: file names may hold line breaks, and bytes that are no UTF-8."""
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
+def percent(share: float | None, *, absent: str = "-", whole: float = 1) -> str:
+    """A share in per cent: "97.6 %".
+
+    Args:
+        share: of the whole.
+        absent: what stands for None.
+        whole: 1, or 100 where the share is in per cent already.
+    """
+    return absent if share is None else f"{_hundredths(share, whole)} %"
+
+
+def interval(
+    bounds: Sequence[float] | None, *, between: str = " to ", each: str = "", absent: str = "-", whole: float = 1
+) -> str:
+    """The bounds of a share in per cent: "97.1 to 98.0".
+
+    Args:
+        bounds: low and high.
+        between: what stands between them.
+        each: what stands after each of them.
+        absent: what stands for None.
+        whole: as for `percent`.
+    """
+    return absent if bounds is None else between.join(f"{_hundredths(bound, whole)}{each}" for bound in bounds)
+
+
+def _hundredths(share: float, whole: float) -> str:
+    return f"{100 / whole * share:.1f}"

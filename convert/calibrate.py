@@ -14,7 +14,6 @@ the other, and the figures are of both halves together. What stands in the file 
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,7 +23,7 @@ import numpy as np
 
 from bloodcell_edge.dataset.asking import Answers, Questions, read_questions
 from bloodcell_edge.dataset.pictures import Picture
-from bloodcell_edge.dataset.split import HELD_BACK, group_names, load_split
+from bloodcell_edge.dataset.split import group_names, held_back
 from bloodcell_edge.errors import ConversionError
 from bloodcell_edge.model.calibration import (
     LEAST_COVERAGE,
@@ -35,11 +34,12 @@ from bloodcell_edge.model.calibration import (
     fit_temperature,
     rejection,
 )
-from bloodcell_edge.model.interpreter import Interpreter, load_interpreter
+from bloodcell_edge.model.interpreter import Interpreter, interpreter_of
 from bloodcell_edge.model.spec import ModelSpec
 from bloodcell_edge.progress import Reporter
 from bloodcell_edge.runs import RunFolder
 from bloodcell_edge.statistics.metrics import ECE_BINS, expected_calibration_error, log_loss, softened
+from bloodcell_edge.text import interval, percent
 from bloodcell_edge.training.frameworks import keras
 
 from .targets import Target
@@ -109,7 +109,7 @@ def calibration_pictures(model: Path, targets: Sequence[Target], report: Reporte
     if Target.INT8 not in targets:
         report.say("not calibrated: temperature and reject threshold come from the int8 file; convert --int8 with it")
         return []
-    found = _held_back(run.split)
+    found = held_back(run.split)
     photographs = len(set(group_names(found)))
     if len(found) < FEWEST or photographs < FEWEST_PHOTOGRAPHS:
         report.say(
@@ -117,11 +117,7 @@ def calibration_pictures(model: Path, targets: Sequence[Target], report: Reporte
             f"{len(found)} of {photographs}"
         )
         return []
-    return [*found, *(_held_back(run.unknown) if run.unknown.is_file() else [])]
-
-
-def _held_back(split: Path) -> list[Picture]:
-    return [row.picture for row in load_split(split) if row.split == HELD_BACK]
+    return [*found, *(held_back(run.unknown) if run.unknown.is_file() else [])]
 
 
 def calibrate(
@@ -173,9 +169,9 @@ def calibrate(
     }
     aims = {"fitted_on": FITTED_ON, "target_risk": TARGET_RISK, "least_coverage": LEAST_COVERAGE}
     report.say(
-        f"calibrated on {found.n} pictures ({FITTED_ON}): ECE {100 * before.quality()['ece']:.1f} to "
-        f"{100 * judged.quality()['ece']:.1f} %; below {threshold:.3f} UNIDENTIFIED: coverage "
-        f"{100 * found.coverage:.1f} %, risk {100 * (found.risk or 0):.1f} %"
+        f"calibrated on {found.n} pictures ({FITTED_ON}): ECE "
+        f"{interval((before.quality()['ece'], judged.quality()['ece']))} %; below {threshold:.3f} UNIDENTIFIED: "
+        f"coverage {percent(found.coverage)}, risk {percent(found.risk or 0)}"
     )
     changed = spec.with_(
         temperature=spec.temperature * temperature,
@@ -202,10 +198,7 @@ class _Said:
     @classmethod
     def by(cls, questions: Questions, flatbuffer: bytes, spec: ModelSpec) -> _Said:
         """Ask a TFLite model, as LiteRT runs it here."""
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "asked.tflite"
-            path.write_bytes(flatbuffer)
-            answers = questions.ask(_AllOutputs(load_interpreter(path), spec))
+        answers = questions.ask(_AllOutputs(interpreter_of(flatbuffer), spec))
         return cls(answers, spec.labels, above_zero(np.nan_to_num(answers.scores)))
 
     @property

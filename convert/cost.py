@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from bloodcell_edge.files import write_bytes
-from bloodcell_edge.model.interpreter import load_interpreter
+from bloodcell_edge.model.interpreter import interpreter_of
 from bloodcell_edge.training.backbone import build_model
 
 from .representative import with_full_range
@@ -51,12 +48,9 @@ def int8_cost(recipe: Recipe, labels: int) -> Cost:
     shape = (_SAMPLES, recipe.size, recipe.size, 3)
     noise = np.random.default_rng(_SEED).integers(0, 256, shape, np.uint8)
     flatbuffer = to_tflite(model, target=Target.INT8, representative=with_full_range(noise))
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / Target.INT8.file_name
-        write_bytes(path, flatbuffer)
-        interpreter = load_interpreter(path, threads=1)
-        _seconds(interpreter, noise[0], WARM_UP)
-        medians = [float(np.median(_seconds(interpreter, noise[0], INVOKES))) for _ in range(ROUNDS)]
+    interpreter = interpreter_of(flatbuffer)
+    _seconds(interpreter, noise[0], WARM_UP)
+    medians = [float(np.median(_seconds(interpreter, noise[0], INVOKES))) for _ in range(ROUNDS)]
     return Cost(1e3 * min(medians), len(flatbuffer))
 
 

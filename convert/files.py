@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from bloodcell_edge.files import refuse_existing, sha256_file, write_bytes
 from bloodcell_edge.model.choose import choose_model
 from bloodcell_edge.model.file import pack
 from bloodcell_edge.model.golden import golden_samples, kernel_tolerance
-from bloodcell_edge.model.interpreter import load_interpreter
+from bloodcell_edge.model.interpreter import interpreter_of
 from bloodcell_edge.model.metadata import add_metadata
 from bloodcell_edge.model.spec import KERNEL_TOLERANCE, ModelSpec
 from bloodcell_edge.progress import SILENT, Reporter
@@ -191,11 +190,9 @@ def _spec(
     bare = spec.with_(
         target=target.value, representative=representative, min_runtime=min_runtime(flatbuffer), parity=None, golden=()
     )
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / target.file_name
-        path.write_bytes(_described(flatbuffer, bare))
-        tolerance = KERNEL_TOLERANCE if samples is None else kernel_tolerance(path, samples)
-        golden = golden_samples(load_interpreter(path), spec.outputs, spec.shown_as, margin=2 * tolerance)
+    file = _described(flatbuffer, bare)
+    tolerance = KERNEL_TOLERANCE if samples is None else kernel_tolerance(file, samples)
+    golden = golden_samples(interpreter_of(file), spec.outputs, spec.shown_as, margin=2 * tolerance)
     return bare.with_(golden=golden, kernel_tolerance=tolerance)
 
 

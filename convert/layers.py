@@ -5,15 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import math
-import tempfile
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bloodcell_edge.model.interpreter import load_interpreter
+from bloodcell_edge.model.interpreter import interpreter_of
 from bloodcell_edge.quiet import quiet_stderr
+from bloodcell_edge.text import percent
 from bloodcell_edge.training.frameworks import tf
 
 from .reports import LayerError
@@ -91,11 +90,8 @@ def agreement_afresh(model: Any, pixels: NDArray[np.uint8]) -> float:
         model: a Keras model that takes float32 RGB 0..255.
         pixels: uint8 RGB, shape (n, height, width, 3).
     """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / Target.INT8.file_name
-        path.write_bytes(to_tflite(model, target=Target.INT8, representative=with_full_range(pixels)))
-        interpreter = load_interpreter(path)
-        said = [int(np.argmax(interpreter.scores(picture))) for picture in pixels]
+    interpreter = interpreter_of(to_tflite(model, target=Target.INT8, representative=with_full_range(pixels)))
+    said = [int(np.argmax(interpreter.scores(picture))) for picture in pixels]
     expected = np.argmax(model.predict_on_batch(pixels.astype(np.float32)), axis=1)
     return 100 * float(np.mean(expected == said))
 
@@ -108,7 +104,7 @@ def advice(layers: Sequence[LayerError], *, afresh: float, min_agreement: float)
         afresh: of `agreement_afresh`, in percent.
         min_agreement: the gate's, in percent.
     """
-    found = f"quantized afresh on the compared pictures the model keeps {afresh:.1f} % of its answers"
+    found = f"quantized afresh on the compared pictures the model keeps {percent(afresh, whole=100)} of its answers"
     if afresh >= min_agreement:
         return (
             f"{found}, so the file's own representative dataset is to blame: "

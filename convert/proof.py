@@ -11,7 +11,7 @@ import numpy as np
 from bloodcell_edge.dataset.asking import read_questions
 from bloodcell_edge.dataset.layouts import load_data
 from bloodcell_edge.dataset.pictures import Picture
-from bloodcell_edge.dataset.split import HELD_BACK, load_split
+from bloodcell_edge.dataset.split import held_back
 from bloodcell_edge.errors import MissingFile
 from bloodcell_edge.files import write_bytes, write_json
 from bloodcell_edge.model.choose import choose_model
@@ -91,7 +91,7 @@ def _held_back(run: RunFolder) -> list[Picture]:
     if not run.split.is_file():
         message = f"{run.split}: not there, so the held-back pictures are not known; give --data"
         raise MissingFile(message)
-    return [row.picture for row in load_split(run.split) if row.split == HELD_BACK]
+    return held_back(run.split)
 
 
 def _keep(found: ParityReport, run: RunFolder, limits: GateLimits, report: Reporter) -> None:

@@ -44,6 +44,28 @@ def test_make_targets_named_in_the_documents_exist() -> None:
     assert named <= targets
 
 
+def test_the_readme_begins_with_the_two_commands_of_a_fresh_machine() -> None:
+    """`make demo`, then `make test`, before anything is installed by hand."""
+    text = README.read_text()
+    assert 0 < text.index("\nmake demo ") < text.index("\nmake test ") < text.index("pip install")
+
+
+def test_nobody_is_sent_to_a_registry() -> None:
+    """The package is on none: the documents install it from a clone."""
+    for document in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("benchmarks/**/*.md")):
+        assert not re.search(r"pip install [^`\n]*bloodcell-edge", document.read_text()), document
+
+
+def test_the_rooms_of_contributing_are_those_of_the_package() -> None:
+    """Its table names every folder of the package, every small file, and no other."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    rooms = set(re.findall(r"^\| `(\w+)/` \|", text, re.MULTILINE)) - {"convert"}
+    assert rooms == {path.parent.name for path in ROOT.glob("bloodcell_edge/*/__init__.py")}
+    small = next(line for line in text.splitlines() if line.startswith("| the small files"))
+    loose = {path.name for path in ROOT.glob("bloodcell_edge/*.py")} - {"__init__.py", "records.py"}
+    assert set(re.findall(r"`(\w+\.py)`", small)) == loose
+
+
 def test_the_changelog_has_this_version() -> None:
     """CHANGELOG.md has a heading for the version in the package."""
     from bloodcell_edge import __version__

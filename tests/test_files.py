@@ -8,8 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bloodcell_edge.errors import OutputExists
-from bloodcell_edge.files import beside, refuse_existing, sha256_file, write_bytes, write_json, write_text
+from bloodcell_edge.errors import DataError, MissingFile, OutputExists, SpecError
+from bloodcell_edge.files import (
+    beside,
+    csv_text,
+    read_json,
+    refuse_existing,
+    sha256_file,
+    write_bytes,
+    write_csv,
+    write_json,
+    write_text,
+)
 
 
 def names(folder) -> list[str]:
@@ -133,6 +143,44 @@ def test_json_is_plain_and_ends_with_a_line(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "b.json", {"loss": float("nan")})
     assert names(tmp_path) == ["a.json"]
+
+
+def test_json_is_read_as_it_was_written(tmp_path):
+    """read_json gives the value back."""
+    write_json(tmp_path / "a.json", {"ä": [1, 2.5, None]})
+
+    assert read_json(tmp_path / "a.json") == {"ä": [1, 2.5, None]}
+
+
+def test_json_that_is_not_there_is_told_in_the_callers_words(tmp_path):
+    """An absent file, a folder of its name, and a file where its folder should be."""
+    (tmp_path / "file").write_text("{}")
+    (tmp_path / "folder").mkdir()
+
+    for path in (tmp_path / "a.json", tmp_path / "folder", tmp_path / "file" / "a.json"):
+        with pytest.raises(MissingFile, match=f"^{path}: nothing here; make one$"):
+            read_json(path, absent="nothing here; make one")
+
+
+@pytest.mark.parametrize("content", [b"{", b"", b"\xff"])
+def test_what_is_no_json_is_told_in_the_callers_words(tmp_path, content):
+    """Broken JSON, an empty file and bytes that are no UTF-8: the path, what is wrong, and the error asked for."""
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+
+    with pytest.raises(DataError, match=rf"^{path}: not JSON \(.+\)$"):
+        read_json(path)
+    with pytest.raises(SpecError, match=rf"^{path}: no spec \(.+\); make it again$"):
+        read_json(path, broken="no spec ({error}); make it again", kind=SpecError)
+
+
+def test_a_table_is_csv_with_plain_line_ends(tmp_path):
+    """A line of names, a line a row; what needs quotes gets them, None is empty; lines end alike on every system."""
+    text = csv_text(("file", "n"), [("a,b.jpg", 1), (None, 2.5)])
+
+    assert text == 'file,n\n"a,b.jpg",1\n,2.5\n'
+    write_csv(tmp_path / "a.csv", ("file", "n"), iter([("a,b.jpg", 1), (None, 2.5)]))
+    assert (tmp_path / "a.csv").read_bytes() == text.encode()
 
 
 def test_existing_files_are_refused_unless_forced(tmp_path):

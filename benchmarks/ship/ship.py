@@ -8,8 +8,6 @@ what no run knows of itself, as the benchmarks wrote it: another microscope, cla
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +22,7 @@ from bloodcell_edge.dataset.pictures import LABELS, Picture
 from bloodcell_edge.dataset.split import HELD_BACK, TRAIN, Member, load_split
 from bloodcell_edge.dataset.tables import read_rows
 from bloodcell_edge.errors import DataError
-from bloodcell_edge.files import write_bytes, write_text
+from bloodcell_edge.files import csv_text, read_json, write_bytes, write_text
 from bloodcell_edge.model.calibration import NONE
 from bloodcell_edge.model.card import as_markdown, sections
 from bloodcell_edge.model.choose import DEVICE_FILE, SHIPPED
@@ -130,17 +128,16 @@ def by_source(answers: Answers, spec: ModelSpec) -> list[dict[str, Any]]:
 
 def as_csv(answers: Answers, labels: Sequence[str]) -> str:
     """A row a picture; scores as the file gave them, empty where there was no cell."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow((*_COLUMNS, *labels))
-    rows = zip(answers.pictures, answers.scores, answers.found, answers.marked, strict=True)
-    for picture, scores, found, marked in rows:
+    rows = []
+    for picture, scores, found, marked in zip(
+        answers.pictures, answers.scores, answers.found, answers.marked, strict=True
+    ):
         said = [f"{score:.8f}" for score in scores] if found else [""] * len(labels)
         source = source_of(picture)
         name = Path(picture.file).name
         about = (source.folder, name, picture.label, below_source(picture.group or ""), picture.note)
-        writer.writerow((*about, int(found), int(marked), *said))
-    return stream.getvalue()
+        rows.append((*about, int(found), int(marked), *said))
+    return csv_text((*_COLUMNS, *labels), rows)
 
 
 def load_predictions(path: Path, labels: Sequence[str]) -> Answers:
@@ -366,8 +363,8 @@ def main(
     if built_up:
         beyond["ingredients"] = ingredients(_lines(built_up))
     if ood is not None:
-        beyond["unseen_unknown"] = unseen_unknown(json.loads(ood.read_text(encoding="utf-8")))
-    times = [] if timed is None else latency(json.loads(timed.read_text(encoding="utf-8")))
+        beyond["unseen_unknown"] = unseen_unknown(read_json(ood))
+    times = [] if timed is None else latency(read_json(timed))
     out.mkdir(parents=True, exist_ok=True)
     _ship(RunFolder(run), {DEVICE_FILE: DEVICE_FILE, FLOAT_FILE: FLOAT_FILE}, beyond, times, out)
     carded = [out / DEVICE_FILE]

@@ -2,5 +2,6 @@
 
 - `measure`: all cases take turns, picture by picture; `apart`: starting and memory, in processes of their own (`life`).
 - `figures`: what the times say, and whether something disturbed them.
-- `compare`: with a run of earlier; `recommend`: which file and how many threads to use here; `reports`: the page.
+- `compare`: with a run of earlier; `recommend`: which file and how many threads to use here. The page is made in
+  `reports.benchmark`.
 """

@@ -9,15 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from ..closing import Closing
 from ..errors import SourceError
 from ..records import Frame, Notice
 from ..text import now
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
-    from typing_extensions import Self
-
     from ..imaging.image import Image
     from ..records import PreparedField
 
@@ -25,7 +22,7 @@ TICK_S = 0.1
 """How long a source waits at most before it looks whether it was stopped, and calls `idle`."""
 
 
-class BaseSource(ABC):
+class BaseSource(Closing, ABC):
     """A source whose frames come from `_frames`: iterate it once, inside ``with``. Its ``repr`` tells its state.
 
     Args:
@@ -63,7 +60,7 @@ class BaseSource(ABC):
     def _frames(self) -> Iterator[Frame]:
         """The frames; looks at `_stopped` at least every `TICK_S`."""
 
-    def _release(self) -> None:  # noqa: B027 - not all hold something
+    def _release(self) -> None:
         """Let go of what `_frames` took."""
 
     def __iter__(self) -> Iterator[Frame]:
@@ -114,14 +111,6 @@ class BaseSource(ABC):
         if self._state != "closed":
             self._state = "closed"
             self._release()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         dropped = f", {self._dropped} dropped" if self._dropped else ""

@@ -15,6 +15,7 @@ import termios
 import tty
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
+from ..closing import Closing
 from ..errors import SourceError
 from ..records import Frame
 from .overlap import SmallCopy, likeness
@@ -51,7 +52,7 @@ class Trigger(Protocol):
         """Close it."""
 
 
-class EveryFrame:
+class EveryFrame(Closing):
     """Takes every frame."""
 
     def __call__(self, frame: Frame) -> bool:  # noqa: ARG002 - others look at it
@@ -60,17 +61,6 @@ class EveryFrame:
 
     def refused(self) -> None:
         """Nothing: the next frame comes when it comes."""
-
-    def close(self) -> None:
-        """Nothing to let go of."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class EverySeconds(EveryFrame):

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .terminal.options import Terminal, percent, table
+from ..text import interval, percent
+from .terminal.options import Terminal, table
 
 if TYPE_CHECKING:
     from ..dataset.pictures import Dataset
@@ -112,10 +113,9 @@ class Demo:
         self._say(f"train: recipe {recipe.name}, {recipe.backbone} {recipe.alpha:g}, {recipe.size} px")
         self.terminal.log_to(run.log)
         found = train(dataset, recipe, run, drawn=self.data is None, report=self.terminal).figures
-        low, high = found["accuracy_interval"]
         click.echo(
-            f"held back: accuracy {percent(found['accuracy'])} (95 % interval {percent(low)} to {percent(high)}, "
-            f"{found['interval_method']}), n = {found['n']}"
+            f"held back: accuracy {percent(found['accuracy'])} (95 % interval "
+            f"{interval(found['accuracy_interval'], each=' %')}, {found['interval_method']}), n = {found['n']}"
         )
 
     def _convert(self, run: RunFolder) -> None:
@@ -187,7 +187,7 @@ class Demo:
 
     def _held_back(self, run: RunFolder, n: int) -> list[Path]:
         """Some held-back pictures, spread over the classes."""
-        from ..dataset.split import HELD_BACK, load_split
+        from ..dataset.split import held_back
 
-        paths = [row.picture.path for row in load_split(run.split) if row.split == HELD_BACK]
+        paths = [picture.path for picture in held_back(run.split)]
         return paths[:: max(len(paths) // n, 1)][:n]

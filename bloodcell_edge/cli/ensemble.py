@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .terminal.options import PATH, Terminal, echo_json, force_option, json_option, percent, table
+from ..text import interval, percent
+from .terminal.options import PATH, Terminal, echo_json, force_option, json_option, table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -101,7 +102,7 @@ def summary(figures: Mapping[str, Mapping[str, Any]]) -> str:
             name,
             str(one["n"]),
             percent(one["accuracy"]),
-            " to ".join(percent(limit) for limit in one["accuracy_interval"]),
+            interval(one["accuracy_interval"], each=" %"),
             percent(one["balanced_accuracy"]),
             f"{one['loss'] or 0:.3f}",
             percent(one["ece"]),

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from .terminal.options import PATH, Terminal, echo_json, group_by_option, json_option, percent, say_choice, table
+from ..text import interval, percent
+from .terminal.options import PATH, Terminal, echo_json, group_by_option, json_option, say_choice, table
 
 
 @click.command()
@@ -47,10 +48,10 @@ def evaluate(
         return
     found = answers.evaluation
     click.echo(
-        f"n = {found.n}, accuracy {percent(found.accuracy)} (95 % interval {percent(found.interval.low)} to "
-        f"{percent(found.interval.high)}, {found.interval.method}), balanced {percent(found.balanced_accuracy)}, "
-        f"loss {found.loss or 0:.3f}, ECE {percent(found.calibration.ece)}; "
-        f"{len(answers.seen)} left out as seen in training"
+        f"n = {found.n}, accuracy {percent(found.accuracy)} (95 % interval "
+        f"{interval((found.interval.low, found.interval.high), each=' %')}, {found.interval.method}), "
+        f"balanced {percent(found.balanced_accuracy)}, loss {found.loss or 0:.3f}, "
+        f"ECE {percent(found.calibration.ece)}; {len(answers.seen)} left out as seen in training"
     )
     if answers.unknown["n"]:
         click.echo(f"none of these: n = {answers.unknown['n']}, {answers.unknown['rejected']} of them rejected")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .terminal.options import echo_json, json_option, percent, say_choice, table
+from ..text import interval, percent
+from .terminal.options import echo_json, json_option, say_choice, table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,11 +67,11 @@ def lines(path: Path, spec: ModelSpec) -> list[tuple[str, Any]]:
     for label, count in training.get("photographs", {}).items():
         found.append((label.lower(), f"{training['pictures'][label]} pictures of {count} photographs"))
     if "accuracy" in figures:
-        low, high = figures["accuracy_interval"]
+        limits = interval(figures["accuracy_interval"], each=" %")
         found.append(
             (
                 "held back",
-                f"accuracy {percent(figures['accuracy'])} (95 % interval {percent(low)} to {percent(high)}, "
+                f"accuracy {percent(figures['accuracy'])} (95 % interval {limits}, "
                 f"{figures['interval_method']}), n = {figures['n']}, {_measured_on(figures)}",
             )
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..text import percent
 from .terminal.options import (
     PATH,
     Terminal,
@@ -16,7 +17,6 @@ from .terminal.options import (
     group_by_option,
     json_option,
     labels_option,
-    percent,
     table,
 )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..text import interval, percent
 from .terminal.options import (
     PATH,
     Terminal,
@@ -15,7 +16,6 @@ from .terminal.options import (
     group_by_option,
     json_option,
     labels_option,
-    percent,
 )
 
 if TYPE_CHECKING:
@@ -84,10 +84,10 @@ def train(
     if as_json:
         echo_json({"run": str(run.path), "heldback": dict(figures)})
         return
-    low, high = figures["accuracy_interval"]
     click.echo(
         f"{run.path}: held-back accuracy {percent(figures['accuracy'])} "
-        f"(95 % interval {percent(low)} to {percent(high)}, {figures['interval_method']}, n = {figures['n']})"
+        f"(95 % interval {interval(figures['accuracy_interval'], each=' %')}, "
+        f"{figures['interval_method']}, n = {figures['n']})"
     )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import DataError
-from ..files import sha256_file, write_text
+from ..files import sha256_file, write_csv
 from .pictures import Picture
 from .tables import read_rows
 
@@ -175,25 +173,13 @@ def members(pictures: Sequence[Picture], rule: SplitRule, sha256: Sequence[str] 
 
 def save_split(path: Path, rows: Sequence[Member]) -> None:
     """Write the split down, a row a picture."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(_COLUMNS)
-    for row in rows:
-        one = row.picture
-        values = (
-            one.file,
-            one.label,
-            one.group,
-            row.split,
-            row.leaky_split,
-            row.sha256,
-            one.um_per_px,
-            one.note,
-            one.source,
-            one.path.resolve(),
-        )
-        writer.writerow(values)
-    write_text(path, stream.getvalue())
+    pairs = ((row, row.picture) for row in rows)
+    values = (
+        (one.file, one.label, one.group, row.split, row.leaky_split, row.sha256,
+         one.um_per_px, one.note, one.source, one.path.resolve())
+        for row, one in pairs
+    )  # fmt: skip
+    write_csv(path, _COLUMNS, values)
 
 
 def load_split(path: Path) -> list[Member]:
@@ -220,6 +206,16 @@ def load_split(path: Path) -> list[Member]:
         )
         for row in read_rows(path, _COLUMNS)
     ]
+
+
+def held_back(split: Path) -> list[Picture]:
+    """The held-back pictures of a run, as its split tells them: those that figures are measured on.
+
+    Raises:
+        DataError: a column is missing.
+        MissingFile: there is no such file.
+    """
+    return [row.picture for row in load_split(split) if row.split == HELD_BACK]
 
 
 def photographs_by_label(pictures: Sequence[Picture]) -> dict[str, int]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .image import resize
+from .ranks import by_level, level_ranked, ranked
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -255,18 +256,9 @@ def _brightest(pixels: Mask) -> Mask:
 
 def with_light(small: Image, unlit: Mask) -> Image:
     """A copy, with the colour of the empty field where no light is."""
-    import cv2
-
     copy = small.copy()
-    counts = [cv2.calcHist([small], [channel], 1 - unlit, [256], [0, 256]).ravel() for channel in range(3)]
-    copy[unlit == 1] = [_level_of_rank(count.astype(np.int64), 9, 10) for count in counts]
+    copy[unlit == 1] = [level_ranked(by_level(small, channel, 1 - unlit), 9, 10) for channel in range(3)]
     return copy
-
-
-def _level_of_rank(counts: NDArray[np.int64], part: int, of: int) -> int:
-    """As `ranked`, of pixels that are counted by their level."""
-    below = np.cumsum(counts)
-    return int(np.searchsorted(below, int(below[-1]) * part // of, side="right"))
 
 
 def halvings_until(length: float, limit: float) -> int:
@@ -275,12 +267,6 @@ def halvings_until(length: float, limit: float) -> int:
     while length >= limit:
         length, count = length / 2, count + 1
     return count
-
-
-def ranked(values: NDArray[Any], part: int, of: int) -> int:
-    """The value that `part` in `of` are below."""
-    rank = values.size * part // of
-    return int(np.partition(values, rank, axis=None)[rank])
 
 
 def square(side: int) -> Mask:

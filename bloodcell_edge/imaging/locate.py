@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import PictureError
-from .light import STEPS, Halves, find_unlit, halvings_until, pieces_of, ranked, square, with_light
+from .light import STEPS, Halves, find_unlit, halvings_until, pieces_of, square, with_light
 from .located import RED_CELL_UM, Box, Located
+from .ranks import by_level, ranked
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -224,9 +225,7 @@ def _above(plane: Mask, threshold: int) -> Mask:
 
 def _otsu(plane: Mask) -> int:
     """The grey level that best parts a plane in two (Otsu 1979, IEEE Trans Syst Man Cybern 9:62)."""
-    import cv2
-
-    counts = cv2.calcHist([plane], [0], None, [256], [0, 256]).ravel().astype(np.int64)
+    counts = by_level(plane)
     below, mass = np.cumsum(counts), np.cumsum(counts * _LEVELS)
     total = below[-1]
     apart = (total * mass - below * mass[-1]).astype(np.float64)

@@ -15,10 +15,9 @@ import numpy as np
 from ..errors import PictureError
 from .hashes import perceptual_hash
 from .light import STEPS, Halves, lit
+from .ranks import by_level, level_reaching
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from .image import Image
 
 
@@ -130,8 +129,8 @@ def judge(
     halves = halves if halves is not None and halves.image is image else Halves(image)
     halvings, scale = _reduced(image, red_cell_px)
     small = lit(halves.at(halvings))
-    counts = [_counts(small, channel) for channel in range(3)]
-    light = [max(_level(channel, 19, 20), 1) for channel in counts]
+    counts = [by_level(small, channel) for channel in range(3)]
+    light = [max(level_reaching(channel, 19, 20), 1) for channel in counts]
     fingerprint = b"" if earlier is None else perceptual_hash(image).tobytes()
     most = {
         "bright": float(counts[1][-1] / counts[1].sum()),
@@ -179,28 +178,14 @@ def sharpness(image: Image, red_cell_px: float) -> float:
     import cv2
 
     green: Any = cv2.GaussianBlur(cv2.extractChannel(image, 1), (3, 3), 0)
-    levels = _counts(green)
-    contrast = _level(levels, 99, 100) - _level(levels, 1, 100)
+    levels = by_level(green)
+    contrast = level_reaching(levels, 99, 100) - level_reaching(levels, 1, 100)
     if contrast < _FADED:
         return 0.0
     across = cv2.absdiff(green[1:-1, 2:], green[1:-1, :-2])
     down = cv2.absdiff(green[2:, 1:-1], green[:-2, 1:-1])
-    slope = _level(_counts(cv2.max(across, down)), 199, 200) / 2
+    slope = level_reaching(by_level(cv2.max(across, down)), 199, 200) / 2
     return slope / contrast * red_cell_px
-
-
-def _counts(pixels: NDArray[Any], channel: int = 0) -> NDArray[np.int64]:
-    """How many pixels have each grey level in a channel, (256,)."""
-    import cv2
-
-    counts: NDArray[np.int64] = cv2.calcHist([pixels], [channel], None, [256], [0, 256]).ravel().astype(np.int64)
-    return counts
-
-
-def _level(counts: NDArray[np.int64], part: int, of: int) -> int:
-    """The grey level that `part` in `of` pixels do not exceed."""
-    below = np.cumsum(counts)
-    return int(np.searchsorted(below, -(-int(below[-1]) * part // of)))
 
 
 def _stained_share(halves: Halves, halvings: int) -> float:

@@ -15,6 +15,7 @@ from ..errors import SpecError
 from .image import prepare, resize
 from .light import Halves, Illumination
 from .located import RED_CELL_UM
+from .ranks import ranked
 
 if TYPE_CHECKING:
     from .image import Image
@@ -208,7 +209,7 @@ def crop(image: Image, square: Rectangle) -> Image:
     seen = image[top : min(y + height, image.shape[0]), left : min(x + width, image.shape[1])]
     if seen.shape[:2] == (height, width):
         return np.ascontiguousarray(seen)
-    empty = [_bright(image[..., channel]) for channel in range(3)]
+    empty = [ranked(image[..., channel], _EMPTY_RANK, 100) for channel in range(3)]
     whole = np.full((height, width, 3), empty, np.uint8)
     whole[top - y : top - y + seen.shape[0], left - x : left - x + seen.shape[1]] = seen
     return whole
@@ -218,8 +219,3 @@ def clipped(square: Rectangle, size: tuple[int, ...]) -> Rectangle:
     """The part of a window that lies in a picture of (height, width)."""
     x, y = max(square[0], 0), max(square[1], 0)
     return x, y, min(square[0] + square[2], size[1]) - x, min(square[1] + square[3], size[0]) - y
-
-
-def _bright(channel: Image) -> int:
-    rank = channel.size * _EMPTY_RANK // 100
-    return int(np.partition(channel, rank, axis=None)[rank])

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol
 
+from ..closing import Closing
 from ..errors import MissingFile, PictureError
 from ..files import beside
 from ..imaging.folder import picture_files
@@ -20,12 +21,8 @@ if TYPE_CHECKING:
     from .classifier import Classifier
 
 
-class Sink(Protocol):
+class Sink(AbstractContextManager["Sink"], Protocol):
     """Someone who takes answers; used as a context manager."""
-
-    def __enter__(self) -> Sink: ...
-
-    def __exit__(self, *error: object) -> None: ...
 
     def answer(self, file: str, prediction: Prediction) -> None:
         """One cell of a file."""
@@ -40,17 +37,12 @@ class Sink(Protocol):
 Sinks = list[Sink]
 
 
-class JsonSink:
+class JsonSink(Closing):
     """JSON Lines."""
 
     def __init__(self, stream: IO[str]) -> None:
         """Write to an open text stream."""
         self._stream = stream
-
-    def __enter__(self) -> JsonSink:
-        return self
-
-    def __exit__(self, *error: object) -> None: ...
 
     def answer(self, file: str, prediction: Prediction) -> None:
         """Keys as in ``bce classify --json``."""
@@ -78,7 +70,7 @@ class JsonSink:
         self._stream.flush()  # the reader of a pipe sees every answer at once
 
 
-class TableSink:
+class TableSink(Closing):
     """Columns for people."""
 
     def __init__(self, stream: IO[str]) -> None:
@@ -88,8 +80,6 @@ class TableSink:
     def __enter__(self) -> TableSink:
         self._stream.write(f"{'label':<13} {'score':>6} {'ms':>7}  file\n")
         return self
-
-    def __exit__(self, *error: object) -> None: ...
 
     def answer(self, file: str, prediction: Prediction) -> None:
         """Label, score, milliseconds, file."""

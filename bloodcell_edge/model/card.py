@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .. import text
+
 if TYPE_CHECKING:
     from .spec import ModelSpec
 
@@ -61,12 +63,12 @@ def as_markdown(parts: Sequence[Section], *, level: int = 3) -> str:
 
 def share(value: float | None) -> str:
     """A fraction as per cent."""
-    return "none" if value is None else f"{100 * value:.1f} %"
+    return text.percent(value, absent="none")
 
 
 def interval(bounds: Sequence[float] | None) -> str:
     """Bounds of a 95 % interval, as fractions."""
-    return "none" if bounds is None else f"{100 * bounds[0]:.1f} to {100 * bounds[1]:.1f}"
+    return text.interval(bounds, absent="none")
 
 
 def _sources(sources: Sequence[Mapping[str, Any]]) -> Iterator[Section]:

@@ -22,7 +22,7 @@ from ..files import write_bytes
 from ..imaging.drawn import LABELS as DRAWN_LABELS
 from ..imaging.locate import locate
 from ..version import __version__
-from .interpreter import load_interpreter
+from .interpreter import interpreter_of
 from .spec import KERNEL_TOLERANCE, Golden
 
 if TYPE_CHECKING:
@@ -126,17 +126,17 @@ def _difference(model: Answering, one: Golden, spec: ModelSpec, name: str, runti
     return difference
 
 
-def kernel_tolerance(path: Path, samples: NDArray[np.uint8]) -> float:
+def kernel_tolerance(flatbuffer: bytes, samples: NDArray[np.uint8]) -> float:
     """By how much scores of a file differ between XNNPACK's kernels and the built-in ones, which older devices run.
 
     Args:
-        path: the file.
+        flatbuffer: the bytes of the file.
         samples: uint8 RGB, shape (n, height, width, 3): the representative dataset.
 
     Returns:
         1.5 times the largest difference on the samples, and `KERNEL_TOLERANCE` at least.
     """
-    usual, plain = load_interpreter(path), load_interpreter(path, plain=True)
+    usual, plain = interpreter_of(flatbuffer), interpreter_of(flatbuffer, plain=True)
     largest = max(float(np.abs(usual.scores(one) - plain.scores(one)).max()) for one in samples)
     return max(_BEYOND * largest, KERNEL_TOLERANCE)
 

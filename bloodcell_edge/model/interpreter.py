@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,6 +116,26 @@ def load_interpreter(path: str | Path, *, threads: int = 1, plain: bool = False)
     if not path.is_file():
         message = f"{path}: no such model file"
         raise MissingFile(message)
+    return _opened(path, {"model_path": str(path)}, threads, plain=plain)
+
+
+def interpreter_of(flatbuffer: bytes, *, threads: int = 1, plain: bool = False) -> Interpreter:
+    """As `load_interpreter`, of a model that is in memory, as a converter gives it; the scores are the file's.
+
+    Args:
+        flatbuffer: the bytes of a .tflite.
+        threads: cores for one invoke.
+        plain: with the built-in kernels alone.
+
+    Raises:
+        RuntimeMissing: as `load_interpreter`.
+        SpecError: its input is not an RGB picture.
+    """
+    return _opened(Path("a model in memory"), {"model_content": flatbuffer}, threads, plain=plain)
+
+
+def _opened(path: Path, model: Mapping[str, str | bytes], threads: int, *, plain: bool) -> Interpreter:
+    """The first interpreter that takes what `model` names; `path` is for messages."""
     only = os.environ.get(RUNTIME_VARIABLE)
     if only and only not in RUNTIMES:
         message = f"{RUNTIME_VARIABLE} must be one of {', '.join(RUNTIMES)}, found {only!r}; unset it to try them all"
@@ -123,7 +143,7 @@ def load_interpreter(path: str | Path, *, threads: int = 1, plain: bool = False)
     answers: list[str] = []
     for distribution in [only] if only else RUNTIMES:
         with quiet_stderr():  # they announce their delegates there
-            native = _construct(RUNTIMES[distribution], path, threads, plain=plain)
+            native = _construct(RUNTIMES[distribution], model, threads, plain=plain)
         if isinstance(native, str):
             answers.append(f"{distribution}: {native}")
             continue
@@ -136,14 +156,14 @@ def load_interpreter(path: str | Path, *, threads: int = 1, plain: bool = False)
     raise RuntimeMissing(message)
 
 
-def _construct(module: str, path: Path, threads: int, *, plain: bool) -> Any:
+def _construct(module: str, model: Mapping[str, str | bytes], threads: int, *, plain: bool) -> Any:
     """A native interpreter with its memory allocated; a string that says why not where there is none."""
     try:
         package = importlib.import_module(module)
         constructor: Callable[..., Any] = package.Interpreter
         kernels = package.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES if plain else None
         options = {} if kernels is None else {"experimental_op_resolver_type": kernels}
-        native = constructor(model_path=str(path), num_threads=threads, **options)
+        native = constructor(**model, num_threads=threads, **options)
         native.allocate_tensors()
     except ImportError as error:
         return f"not installed ({error})"

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import MissingFile, SpecError
-from ..files import write_json
+from ..errors import SpecError
+from ..files import read_json, write_json
 from ..imaging.views import View
 from ..records import UNIDENTIFIED
 
@@ -211,15 +211,7 @@ def load_spec(path: str | Path) -> ModelSpec:
         MissingFile: it is not there.
         SpecError: it cannot be understood.
     """
-    path = Path(path)
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        message = f"{path}: no such file; a bare .keras needs --labels and --view"
-        raise MissingFile(message) from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        message = f"{path}: not JSON ({error})"
-        raise SpecError(message) from error
+    values = read_json(path, absent="no such file; a bare .keras needs --labels and --view", kind=SpecError)
     return spec_from_json(values, where=str(path))
 
 

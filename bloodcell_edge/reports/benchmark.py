@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..text import percent
 from .charts import STYLE, Axis, Series, axis, chart
 from .html import Tile, bullets, machine_table, page, paragraph, section, table, tiles, warning
 
@@ -86,7 +87,7 @@ def _trade(results: Sequence[Mapping[str, Any]]) -> Iterable[str]:
         largest = max(one["bytes"] for one in known)
         dots = [
             Series(
-                f"{_name(one)}: {one['bytes'] / _MEGABYTE:.1f} MB, {one['accuracy']['percent']:.1f} % of "
+                f"{_name(one)}: {one['bytes'] / _MEGABYTE:.1f} MB, {percent(one['accuracy']['percent'], whole=100)} of "
                 f"{one['accuracy']['n']}",
                 ((one["end_to_end_ms"]["p50"], one["accuracy"]["percent"]),),
                 (6 * one["bytes"] / largest,),

@@ -15,6 +15,7 @@ from string import Template
 from typing import Any
 
 from ..model.spec import INTENDED_USE
+from ..text import interval, percent
 from ..version import __version__
 
 DRAWN = "These pictures are drawn by a program: every figure here tests the software and says nothing about blood."
@@ -228,12 +229,12 @@ def data_uri(data: bytes, kind: str) -> str:
 
 def share(fraction: float | None) -> str | None:
     """A fraction 0..1 in percent."""
-    return None if fraction is None else f"{100 * fraction:.1f} %"
+    return None if fraction is None else percent(fraction)
 
 
-def span(interval: Sequence[float] | None) -> str | None:
+def span(bounds: Sequence[float] | None) -> str | None:
     """An interval of fractions 0..1 in percent."""
-    return None if interval is None else f"{100 * interval[0]:.1f}–{100 * interval[1]:.1f} %"
+    return None if bounds is None else f"{interval(bounds, between='–')} %"
 
 
 def machine_table(machine: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """A slide's differential as one HTML file: counts with intervals, refused fields, and every class's cells to look at.
 
 A report is of one slide; where several models read it, each has its part. It says what the store holds at one moment,
-also while `bce run` goes on writing. Its frame is `page`.
+also while `bce run` goes on writing. Its frame is `html.page`.
 """
 
 from __future__ import annotations
@@ -12,22 +12,19 @@ import re
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from ..errors import StoreError
-from ..model.spec import ModelSpec
 from ..records import UNIDENTIFIED
 from ..slide.differential import CELLS, LOINC, Differential, Share
-from ..slide.reader import Reader, Reading
-from ..text import utc
-from .html import DRAWN, Tile, data_uri, page, paragraph, section, share, span, table, tiles, warning
-
-GALLERY = 60
-"""Crops of a class that a report shows; a page of 5 classes then has some 2 MB."""
+from ..slide.reader import Reader
+from ..text import interval, percent, utc
+from .gallery import GALLERY, galleries
+from .html import DRAWN, Tile, page, paragraph, section, share, span, table, tiles, warning
+from .read import Read
 
 DRAWN_MODEL = "This model has learnt from drawn pictures: its answers test the software and say nothing about blood."
 """What stands at the top where the model never saw a photograph."""
@@ -58,7 +55,6 @@ _EVENTS = {
     "crops": "room for crops ran out: the oldest were dropped",
     "salvage": "the store was damaged, and what could be read was saved",
 }
-_MARKS = {"edge": "cut by the edge", "touching": "touches another"}
 _NUMBER = re.compile(r" [-+.\deinf]+ \(limit [^)]*\)")  # of `quality.Quality.reason`
 
 _STYLE = """\
@@ -79,36 +75,6 @@ article > h2 { margin-top: 1rem; border: 0; overflow-wrap: anywhere; }
   .cells img { max-width: 100%; }
   .cells figcaption { font-size: 6.5pt; }
 }"""
-
-
-@dataclass(frozen=True)
-class _Read:
-    """What one model made of the slide."""
-
-    store: Reader
-    reading: Reading
-    spec: ModelSpec
-    count: Differential
-    fields: Sequence[sqlite3.Row]
-
-    @property
-    def refused(self) -> list[sqlite3.Row]:
-        """The fields that were not counted."""
-        return [field for field in self.fields if field["status"] == "refused"]
-
-    @property
-    def total(self) -> int:
-        """Counted cells, identified or not."""
-        return self.count.identified + self.count.unidentified
-
-    def cells(self, what: str, *, where: str = "TRUE", rest: str = "", values: Sequence[Any] = ()) -> list[sqlite3.Row]:
-        """Columns of the slide's cells under this model, with fields, crops and the last review of each."""
-        return self.store.rows(
-            f"SELECT {what} FROM cells JOIN fields ON fields.id = field_id LEFT JOIN crops ON crops.cell_id = cells.id "
-            "LEFT JOIN reviews ON reviews.id = (SELECT max(id) FROM reviews WHERE cell_id = cells.id) "
-            f"WHERE slide_id = ? AND model_id = ? AND {where} {rest}",
-            (self.reading.slide_id, self.reading.model_id, *values),
-        )
 
 
 def slide_report(
@@ -132,7 +98,7 @@ def slide_report(
     made_at = made_at or datetime.now(timezone.utc)
     with store.one_moment():
         parts = [
-            _Read(store, one, store.spec(one), store.differential(one, cells=cells), store.fields(one))
+            Read(store, one, store.spec(one), store.differential(one, cells=cells), store.fields(one))
             for one in store.readings(slide)
         ]
         sections = [_models_side_by_side(parts)] if len(parts) > 1 else []
@@ -142,7 +108,7 @@ def slide_report(
     return page(f"Slide {slide}", filter(None, sections), notice=_notice(parts), style=_STYLE)
 
 
-def _notice(parts: Sequence[_Read]) -> str:
+def _notice(parts: Sequence[Read]) -> str:
     """What stands at the top where the model or the fields were never on a slide."""
     if any(field["path"].startswith(_DRAWN_FIELDS) for part in parts for field in part.fields):
         return DRAWN
@@ -169,7 +135,7 @@ def report_file(store: Path, slide: str) -> Path:
     return store.with_name(f"{store.stem}.{plain}{mark}.html")
 
 
-def _models_side_by_side(parts: Sequence[_Read]) -> str:
+def _models_side_by_side(parts: Sequence[Read]) -> str:
     rows = [
         (_named(one), len(one.fields) - len(one.refused), one.count.identified, one.count.unidentified,
          "enough" if one.count.sufficient else "insufficient")
@@ -180,22 +146,22 @@ def _models_side_by_side(parts: Sequence[_Read]) -> str:
     return section(f"{len(parts)} models read this slide", paragraph(text), table("In the order used", head, rows))
 
 
-def _named(part: _Read) -> str:
+def _named(part: Read) -> str:
     return f"{part.spec.name} {part.spec.target} {part.reading.model_sha256[:_SHORT_HASH]}"
 
 
-def _article(part: _Read, gallery: int, made_at: datetime) -> str:
+def _article(part: Read, gallery: int, made_at: datetime) -> str:
     body = "\n".join(_sections(part, gallery, made_at, level=3))
     return f"<article>\n<h2>Model {escape(_named(part))}</h2>\n{body}\n</article>"
 
 
-def _sections(part: _Read, gallery: int, made_at: datetime, *, level: int = 2) -> list[str]:
+def _sections(part: Read, gallery: int, made_at: datetime, *, level: int = 2) -> list[str]:
     return [
         _identity(part, made_at),
         _headlines(part),
         section("Differential", *_differential(part), level=level),
         section("Fields", *_fields(part), level=level),
-        section(part.count.unit.capitalize(), *_galleries(part, gallery, level + 1), level=level),
+        section(part.count.unit.capitalize(), *galleries(part, gallery, level + 1), level=level),
         section("Model", _model(part), level=level),
     ]
 
@@ -204,11 +170,11 @@ def _sections(part: _Read, gallery: int, made_at: datetime, *, level: int = 2) -
 
 
 def _percent(found: Share | None) -> str | None:
-    return f"{found.percent:.1f} %" if found else None
+    return percent(found.percent, whole=100) if found else None
 
 
 def _interval(found: Share | None) -> str | None:
-    return f"{found.low:.1f}–{found.high:.1f} %" if found else None
+    return f"{interval((found.low, found.high), between='–', whole=100)} %" if found else None
 
 
 def _moment(text: str) -> str:
@@ -219,21 +185,21 @@ def _moment(text: str) -> str:
 # The count.
 
 
-def _headlines(part: _Read) -> str:
+def _headlines(part: Read) -> str:
     count, n_fields, n_refused = part.count, len(part.fields), len(part.refused)
     asked = f"{count.cells} asked for" if count.sufficient else f"Insufficient {count.unit}: {count.cells} asked for"
     unclear = _percent(count.unidentified_share) if count.sufficient else str(count.unidentified)
-    interval = _interval(count.unidentified_share) or "–"
+    limits = _interval(count.unidentified_share) or "–"
     return tiles(
         [
             Tile(f"Identified {count.unit}", str(count.identified), asked, bad=not count.sufficient),
-            Tile("Unidentified", unclear, f"{count.unidentified} of {part.total} counted; 95 % interval {interval}"),
+            Tile("Unidentified", unclear, f"{count.unidentified} of {part.total} counted; 95 % interval {limits}"),
             Tile("Fields used", str(n_fields - n_refused), f"of {n_fields} taken in; {n_refused} refused"),
         ]
     )
 
 
-def _differential(part: _Read) -> Iterator[str]:
+def _differential(part: Read) -> Iterator[str]:
     count = part.count
     if part.spec.view != "cell":
         yield warning("This model answers once for a whole picture: these are counts of pictures, not of cells.")
@@ -263,7 +229,7 @@ def _class_row(count: Differential, label: str) -> tuple[object, ...]:
     return label, count.counts[label], stated[0], _interval(count.shares[label]), stated[1], _interval(corrected), code
 
 
-def _sum_rows(part: _Read) -> Iterator[tuple[object, ...]]:
+def _sum_rows(part: Read) -> Iterator[tuple[object, ...]]:
     count, unclear = part.count, part.count.unidentified_share
     yield "Identified", count.identified, "100 %" if count.sufficient else None, None, None, None, None
     stated = _percent(unclear) if count.sufficient else None
@@ -289,7 +255,7 @@ def _explained(count: Differential) -> Iterator[str]:
 # The fields.
 
 
-def _fields(part: _Read) -> Iterator[str]:
+def _fields(part: Read) -> Iterator[str]:
     used, refused = len(part.fields) - len(part.refused), part.refused
     bare = sum(not field["n_cells"] for field in part.fields) - len(refused)
     (uncounted,) = part.cells("count(*) AS n, total(mark = 'edge') AS cut", where="counted = 0")
@@ -330,65 +296,6 @@ def _others(field: sqlite3.Row) -> str:
     return ", ".join(f"{name} {number:.3g}" for name, number in numbers.items() if name not in field["reason"]) or "–"
 
 
-# The cells.
-
-
-def _galleries(part: _Read, most: int, level: int) -> Iterator[str]:
-    yield paragraph(
-        f"Each with its score and its number in the store: at most {most} of a class, those first that the model was "
-        "least sure of."
-    )
-    yield _reviews(part)
-    numbers = {row["label"]: row for row in part.cells(
-        "cells.label, count(*) AS n, count(jpeg) AS kept", where="counted = 1", rest="GROUP BY 1"
-    )}  # fmt: skip
-    for label in dict.fromkeys((*part.spec.labels, UNIDENTIFIED, *sorted(numbers))):
-        if label in numbers:
-            title = f"{label}: {numbers[label]['n']}"
-            yield section(title, _gallery(part, numbers[label], most), level=level)
-
-
-def _reviews(part: _Read) -> str:
-    """What persons said of cells; the count above does not move by it."""
-    found = part.cells(
-        "cells.label, reviews.label AS said, reviewer, count(*) AS n",
-        where="reviews.id IS NOT NULL",
-        rest="GROUP BY 1, 2, 3 ORDER BY 1, 2, 3",
-    )
-    if not found:
-        return ""
-    rows = [(row["label"], row["said"], row["reviewer"], row["n"]) for row in found]
-    caption = "Cells that a person looked at. The differential counts what the model said."
-    return table(caption, ("Model", "Person", "Who", "Cells"), rows, kind="words")
-
-
-def _gallery(part: _Read, numbers: sqlite3.Row, most: int) -> str:
-    shown = part.cells(
-        "cells.*, path, jpeg, reviews.label AS said",
-        where="counted = 1 AND cells.label = ? AND jpeg IS NOT NULL",
-        rest="ORDER BY score, cells.id LIMIT ?",
-        values=(numbers["label"], most),
-    )
-    more, without = numbers["kept"] - len(shown), numbers["n"] - numbers["kept"]
-    told = [f"And {more} more." if more else "", f"Without a crop in the store: {without}." if without else ""]
-    cells = "\n".join(map(_crop, shown))
-    return f'<div class="cells">\n{cells}\n</div>\n' * bool(shown) + "".join(map(paragraph, filter(None, told)))
-
-
-def _crop(cell: sqlite3.Row) -> str:
-    lines = [f"{100 * cell['score']:.0f} %, {cell['id']}"]
-    if cell["label"] == UNIDENTIFIED:
-        lines.insert(0, _MARKS.get(cell["mark"], cell["mark"]) or f"{cell['top']}?")
-    told = escape(f"{cell['label']}, score {cell['score']:.3f}, of {cell['path']}")
-    said = f"<b>person: {escape(cell['said'])}</b>" if cell["said"] else ""
-    kind = ("reviewed" if cell["said"] == cell["label"] else "reviewed changed") if said else "unseen"
-    return (
-        f'<figure class="{kind}">'
-        f'<img src="{data_uri(cell["jpeg"], "jpeg")}" alt="{told}" title="{told}" loading="lazy">'
-        f"<figcaption>{said}{'<br>'.join(map(escape, lines))}</figcaption></figure>"
-    )
-
-
 # What happened, and by which model.
 
 
@@ -409,7 +316,7 @@ def _events(store: Reader, slide_id: int) -> str:
     return section("Events", *parts)
 
 
-def _identity(part: _Read, made_at: datetime) -> str:
+def _identity(part: Read, made_at: datetime) -> str:
     """What a printed first page must say, so that nobody takes it for another slide or another model."""
     spec = part.spec
     taken = [field["taken_at"] for field in part.fields]
@@ -425,7 +332,7 @@ def _identity(part: _Read, made_at: datetime) -> str:
     return table("What was counted, by what", ("What", "Value"), rows, kind="words")
 
 
-def _model(part: _Read) -> str:
+def _model(part: Read) -> str:
     spec = part.spec
     (row,) = part.store.rows("SELECT file, added_at FROM models WHERE id = ?", (part.reading.model_id,))
     rows = [
@@ -450,6 +357,6 @@ def _taught(training: Mapping[str, Any]) -> str | None:
 def _accuracy(figures: Mapping[str, Any]) -> str | None:
     if "accuracy" not in figures:
         return None
-    interval = span(figures.get("accuracy_interval"))
-    told = f", 95 % interval {interval}" if interval else ""
+    limits = span(figures.get("accuracy_interval"))
+    told = f", 95 % interval {limits}" if limits else ""
     return f"{share(figures['accuracy'])} of {figures.get('n', '?')} pictures{told}, before conversion"

@@ -1,19 +1,20 @@
-"""What a training run has to show, as one HTML file; its frame and its parts are in `page`."""
+"""What a training run has to show, as one HTML file; its frame and its parts are in `html`."""
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import BceError, DataError, MissingFile
-from ..files import sha256_file
+from ..files import read_json, sha256_file
 from ..model.file import read_model_file
 from ..model.spec import ModelSpec, load_spec
 from ..runs import RunFolder
+from ..text import percent
 from .html import (
     DRAWN,
     Tile,
@@ -126,13 +127,9 @@ def _unfinished(path: Path) -> str:
 
 def _maybe(path: Path) -> Any:
     """The content of a JSON file, None where there is none."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except ValueError as error:
-        message = f"{path}: not JSON ({error}); make it again, or delete it"
-        raise DataError(message) from error
+    with suppress(MissingFile):
+        return read_json(path, broken="not JSON ({error}); make it again, or delete it")
+    return None
 
 
 # Numbers as people read them.
@@ -301,7 +298,8 @@ def _parity(parity: Any, run: RunFolder) -> Iterable[str]:
     reference = parity["reference"]
     yield paragraph(
         f"{parity['n']} held-back pictures{photographs}, read from their files by each model. The reference "
-        f"{Path(reference['file']).name} is right on {reference['accuracy']:.1f} % of them. Drops are in points."
+        f"{Path(reference['file']).name} is right on {percent(reference['accuracy'], whole=100)} of them. "
+        "Drops are in points."
     )
     failed = [Path(one["file"]).name for one in parity["candidates"] if not one["passed"]]
     if failed:
@@ -313,8 +311,8 @@ def _parity(parity: Any, run: RunFolder) -> Iterable[str]:
         ("File", "Gate", "Agreement", "Accuracy", "Drop", "Worst recall drop", "Largest difference of a score",
          "Mean difference", "McNemar p"),
         [
-            (Path(one["file"]).name, "✓ passed" if one["passed"] else "✗ failed", f"{one['agreement']:.1f} %",
-             f"{one['accuracy']:.1f} %", _fixed(one["accuracy_drop"], 2), _fixed(one["worst_recall_drop"], 2),
+            (Path(one["file"]).name, "✓ passed" if one["passed"] else "✗ failed", percent(one["agreement"], whole=100),
+             percent(one["accuracy"], whole=100), _fixed(one["accuracy_drop"], 2), _fixed(one["worst_recall_drop"], 2),
              _fixed(one["max_abs_diff"], 3), _fixed(one["mean_abs_diff"], 4), _fixed(one["mcnemar_p"], 3))
             for one in parity["candidates"]
         ],

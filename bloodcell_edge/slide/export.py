@@ -6,7 +6,6 @@ Nothing is left out in silence: refused fields and fields without a cell have th
 from __future__ import annotations
 
 import csv
-import io
 import json
 import sqlite3
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ..errors import StoreError
-from ..files import refuse_existing, write_bytes, write_text
+from ..files import refuse_existing, write_bytes, write_csv
 from ..imaging.views import WHITE_CELL_UM
 from ..records import UNIDENTIFIED
 from .differential import CELLS
@@ -169,9 +168,7 @@ def export_crops(
     if folder.is_dir() and not any(folder.iterdir()):
         force = True
     refuse_existing(folder, force=force)
-    rows = io.StringIO()
-    writer = csv.writer(rows, lineterminator="\n")
-    writer.writerow(("file", "label", "group", "um_per_px"))
+    rows = []
     by_label: dict[str, int] = {}
     unidentified = without = 0
     for cell in _last_cells(store, slide):
@@ -188,11 +185,11 @@ def export_crops(
             unidentified += 1
         else:
             by_label[label] = by_label.get(label, 0) + 1
-            writer.writerow((file, label, cell["sha256"][:_GROUP_DIGITS], _scale(cell)))
+            rows.append((file, label, cell["sha256"][:_GROUP_DIGITS], _scale(cell)))
     if not by_label and not unidentified:
         message = f"{store.path}: no crop to export ({without} cells have none: not kept, or dropped for room)"
         raise StoreError(message)
-    write_text(folder / "labels.csv", rows.getvalue())
+    write_csv(folder / "labels.csv", ("file", "label", "group", "um_per_px"), rows)
     return CropsExport(by_label, unidentified, without)
 
 

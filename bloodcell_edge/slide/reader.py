@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from ..closing import Closing
 from ..errors import MissingFile, StoreError
 from ..model.spec import ModelSpec, spec_from_json
 from ..text import plain
@@ -67,7 +67,7 @@ def open_to_read(path: Path) -> sqlite3.Connection:
     return connection
 
 
-class Reader:
+class Reader(Closing):
     """A store that is only looked at, also while another process writes to it.
 
     Attributes:
@@ -96,14 +96,6 @@ class Reader:
         """Close the file; twice is fine."""
         self._closed = True
         self._connection.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         """Class, path and whether it is open."""

@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     from ..model.classifier import Classifier
     from ..records import Frame
     from .reader import Reading
-    from .store import Store, Stored
+    from .rows import Stored
+    from .store import Store
 
 _REMEMBERED = 400  # fields that a new one may not repeat: as many as Overlap remembers
 _RETRY_S = 0.5  # between attempts while the disk is full

@@ -9,8 +9,8 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 
+from ..closing import Closing
 from ..errors import DiskFull, StoreError
 
 DAMAGED = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter where even the name in its message is damaged
@@ -54,7 +54,7 @@ def _no_space(said: str, path: Path) -> bool:
     return "I/O" in said and shutil.disk_usage(path.parent).free < 1 << 16
 
 
-class WriterLock:
+class WriterLock(Closing):
     """One writer at a time, by a lock on ``<store>.lock`` that ends with its process, however it ends."""
 
     def __init__(self, path: Path) -> None:
@@ -81,14 +81,6 @@ class WriterLock:
     def close(self) -> None:
         """Give the lock back; twice is fine. The file stays: removing it could hand out two locks."""
         self._stream.close()
-
-    def __enter__(self) -> WriterLock:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def connect(path: Path, *, write: bool) -> sqlite3.Connection:

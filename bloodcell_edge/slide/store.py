@@ -1,7 +1,7 @@
 """Results in one SQLite file: every picture taken in, every cell found in it, and what happened meanwhile.
 
-The tables are described in `tables`, exports are in `export`. What a commit holds survives kill -9 and a power cut;
-what is not committed was not shown. ::
+The tables are described in `tables`, what becomes of a field in `rows`, room for crops in `crops`; exports are in
+`export`. What a commit holds survives kill -9 and a power cut; what is not committed was not shown. ::
 
     with Store.open("bloodcell.sqlite", on_commit=show) as store:
         reading = store.reading("slide 12", classifier.spec)
@@ -12,24 +12,24 @@ what is not committed was not shown. ::
 
 from __future__ import annotations
 
-import json
 import re
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..errors import SpecError, StoreError
+from ..errors import StoreError
 from ..model.spec import ModelSpec
 from ..records import UNIDENTIFIED, FieldResult
-from ..text import now, plain, utc
+from ..text import now, utc
+from .crops import CROP_BUDGET_BYTES, CropRoom
 from .reader import DEFAULT_STORE, Reader, Reading
+from .rows import Event, Pending, Stored, enter_reading, insert_item, refuse_unhashed
 from .salvage import Salvage, damage, replace_damaged
 from .sqlite import WriterLock, connect, plain_errors, transaction
 from .tables import migrate
@@ -42,51 +42,13 @@ GROUP_FIELDS = 50
 GROUP_S = 0.2
 """A group of results is committed when it holds so many fields, or when its first is so old, in seconds."""
 
-CROP_BUDGET_BYTES = 200_000_000
-"""Default room for crops, some 40,000 cells at 5 kB: the file is read through at each start, and an SD card gives some
-40 MB/s. Beyond it the oldest crops go, reviewed ones last; the rows of their cells stay for ever."""
-
-_ROOM_AFTER_DROPPING = 0.95  # of the budget, so that not every commit has to drop
 _RETRY_S = 1.0  # between attempts of the background thread while the disk is full
-_UNSTORED = ("seen", "golden", "representative")  # parts of a spec that are long and of no use to a reader
-
 
 Notify = Callable[[str], None]
 """Called with one line that a person should read."""
 
-
-@dataclass(frozen=True)
-class Stored:
-    """A field that is committed.
-
-    Attributes:
-        field_id: in the table fields.
-        reading: what it belongs to.
-        field: what was added.
-        again: the same picture was there already, so only an event was added; field_id is the one that stands.
-    """
-
-    field_id: int
-    reading: Reading
-    field: FieldResult
-    again: bool
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something that happened: "again", "crops", "salvage", or what the caller reported."""
-
-    at: str
-    kind: str
-    message: str
-    slide_id: int | None = None
-    field_id: int | None = None
-
-
 OnCommit = Callable[[Sequence[Stored]], None]
 """Called with the fields of a group once they are safe, in the order they were added, never by two threads at once."""
-
-Pending = tuple[Reading, FieldResult] | Event
 
 
 class Store(Reader):
@@ -118,8 +80,7 @@ class Store(Reader):
         super().__init__(path, connection)
         self.salvage = salvage
         self._lock, self._on_commit, self._on_notice = lock, on_commit, on_notice
-        self._crop_budget = crop_budget
-        self._crop_bytes = int(connection.execute("SELECT total(length(jpeg)) FROM crops").fetchone()[0])
+        self._crops = CropRoom(connection, crop_budget)
         self._crops_dropped = False
         self._pending: list[Pending] = []
         self._due = 0.0
@@ -187,35 +148,9 @@ class Store(Reader):
             SpecError: a spec without the hash of its file: no result could be traced to it.
             StoreError: it cannot be written.
         """
-        if not spec.sha256:
-            message = f"{spec.name}: expected the spec of a .tflite that bce made, found one without its sha256"
-            raise SpecError(message)
-        kept = {key: value for key, value in spec.as_json().items() if key not in _UNSTORED}
-        labels, text = json.dumps(spec.labels), json.dumps(kept, sort_keys=True)
-        slide, file = plain(slide), plain(file)
+        refuse_unhashed(spec)
         with self._wake, plain_errors(self.path), transaction(self._connection):
-            execute = self._connection.execute
-            if not self.rows("SELECT 1 FROM slides WHERE name = ?", (slide,)):
-                execute("INSERT INTO slides (name, created_at) VALUES (?, ?)", (slide, utc(now())))
-            if not self.rows("SELECT 1 FROM models WHERE sha256 = ?", (spec.sha256,)):
-                execute(
-                    "INSERT INTO models (sha256, name, target, view, labels, reject_threshold, file, spec, added_at) "
-                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (
-                        spec.sha256,
-                        spec.name,
-                        spec.target,
-                        spec.view,
-                        labels,
-                        spec.reject_threshold,
-                        file,
-                        text,
-                        utc(now()),
-                    ),
-                )
-            slide_id = self.rows("SELECT id FROM slides WHERE name = ?", (slide,))[0]["id"]
-            model = self.rows("SELECT id, name FROM models WHERE sha256 = ?", (spec.sha256,))[0]
-        return Reading(slide_id, slide, model["id"], model["name"], spec.sha256)
+            return enter_reading(self._connection, slide, spec, file)
 
     def counts(self, reading: Reading) -> dict[str, int]:
         """Label -> cells counted so far, UNIDENTIFIED last; what is not committed yet is not in it."""
@@ -386,14 +321,14 @@ class Store(Reader):
             return
         with plain_errors(self.path):
             with transaction(self._connection):
-                stored = [one for one in map(self._write, self._pending) if one is not None]
-                new = _crop_bytes(stored)  # without any, nothing is dropped, however little room was given
-                crop_bytes, dropped = self._make_room(self._crop_bytes + new) if new else (self._crop_bytes, 0)
+                done = (insert_item(self._connection, item) for item in self._pending)
+                stored = [one for one in done if one is not None]
+                used, dropped = self._crops.made_for(stored)
             self._pending.clear()
-            self._crop_bytes = crop_bytes
+            self._crops.used = used
         if dropped and not self._crops_dropped:
             self._crops_dropped = True
-            kept = f"more than {self._crop_budget / 1e6:g} MB"
+            kept = f"more than {self._crops.budget / 1e6:g} MB"
             self._notice("crops", f"crops took {kept}: the oldest are dropped from now on, the counts stay")
         if self._on_commit is not None and stored:
             self._on_commit(stored)
@@ -403,97 +338,6 @@ class Store(Reader):
         self._put(Event(utc(now()), kind, message))
         if self._on_notice is not None:
             self._on_notice(f"{self.path}: {message}")
-
-    def _write(self, item: Pending) -> Stored | None:
-        """Insert one item inside the transaction."""
-        if isinstance(item, Event):
-            self._insert("events", at=item.at, kind=item.kind, message=item.message, slide_id=item.slide_id)
-            return None
-        reading, field = item
-        query = "SELECT id FROM fields WHERE slide_id = ? AND sha256 = ? AND model_id = ?"
-        known = self._connection.execute(query, (reading.slide_id, field.sha256, reading.model_id)).fetchone()
-        if known is not None:
-            self._insert(
-                "events",
-                at=utc(now()),
-                kind="again",
-                message=field.path,
-                slide_id=reading.slide_id,
-                field_id=known["id"],
-            )
-            return Stored(known["id"], reading, field, again=True)
-        return Stored(self._write_field(reading, field), reading, field, again=False)
-
-    def _write_field(self, reading: Reading, field: FieldResult) -> int:
-        width, height = field.size or (None, None)
-        field_id = self._insert(
-            "fields",
-            slide_id=reading.slide_id,
-            model_id=reading.model_id,
-            path=field.path,
-            sha256=field.sha256,
-            taken_at=utc(field.taken_at),
-            status=field.status,
-            reason=field.reason,
-            monotonic_ns=field.monotonic_ns,
-            width=width,
-            height=height,
-            um_per_px=field.um_per_px,
-            quality=json.dumps(field.quality),
-            fingerprint=field.fingerprint,
-            latency_ms=field.latency_ms,
-            n_cells=len(field.cells),
-        )
-        for cell in field.cells:
-            x, y, wide, high = cell.box or (None, None, None, None)
-            cell_id = self._insert(
-                "cells",
-                field_id=field_id,
-                label=cell.label,
-                score=cell.score,
-                x=x,
-                y=y,
-                width=wide,
-                height=high,
-                top=cell.top,
-                scores=json.dumps(cell.scores),
-                mark=cell.mark,
-                counted=int(cell.counted),
-            )
-            if cell.crop is not None:
-                self._insert("crops", cell_id=cell_id, jpeg=cell.crop)
-        return field_id
-
-    def _insert(self, table: str, **values: Any) -> int:
-        names, marks = ", ".join(values), ", ".join("?" * len(values))
-        cursor = self._connection.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", tuple(values.values()))
-        return int(cursor.lastrowid or 0)
-
-    def _make_room(self, used: int) -> tuple[int, int]:
-        """Drop crops inside the transaction until the budget holds; the bytes left and the crops dropped."""
-        if used <= self._crop_budget:
-            return used, 0
-        dropped: list[tuple[int]] = []
-        for cell_id, size in self._oldest_crops():
-            if used <= self._crop_budget * _ROOM_AFTER_DROPPING:
-                break
-            dropped.append((cell_id,))
-            used -= size
-        self._connection.executemany("DELETE FROM crops WHERE cell_id = ?", dropped)
-        return used, len(dropped)
-
-    def _oldest_crops(self) -> Iterator[tuple[int, int]]:
-        """(cell_id, bytes) of every crop, those with a review last."""
-        for row in self._connection.execute(
-            "SELECT cell_id, length(jpeg) FROM crops "
-            "ORDER BY EXISTS (SELECT 1 FROM reviews WHERE reviews.cell_id = crops.cell_id), cell_id"
-        ):
-            yield row[0], row[1]
-
-
-def _crop_bytes(stored: Sequence[Stored]) -> int:
-    cells = (cell for one in stored if not one.again for cell in one.field.cells)
-    return sum(len(cell.crop) for cell in cells if cell.crop is not None)
 
 
 def open_to_write(path: Path, lock: WriterLock) -> tuple[sqlite3.Connection, Salvage | None]:

@@ -11,7 +11,7 @@ Tables (version 1; each id rises in the order of intake, whatever the clock does
   picture), top (the best label, also where label is UNIDENTIFIED), scores (JSON: probability by label), mark (why the
   gate left it unidentified), counted (0: counted in an
   earlier field; or cut by the edge under a moving stage, and left for the field that shows it whole)
-- crops: cell_id, jpeg. The only rows that are ever dropped, see `store.CROP_BUDGET_BYTES`
+- crops: cell_id, jpeg. The only rows that are ever dropped, see `crops.CROP_BUDGET_BYTES`
 - events: id, at, kind, message, slide_id, field_id
 - reviews: id, cell_id, at, reviewer, label, note. What a person said of a cell; the model's answer stays in cells
 """

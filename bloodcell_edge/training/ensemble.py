@@ -7,8 +7,6 @@ their split: they are judged on what all of them held back.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -32,7 +30,7 @@ from ..dataset.split import (
     take_out,
 )
 from ..errors import DataError, MissingFile, OutputExists
-from ..files import sha256_file, write_json, write_text
+from ..files import sha256_file, write_csv, write_json
 from ..imaging.image import IMAGE_VERSION
 from ..model.spec import ModelSpec, load_spec, save_spec
 from ..progress import Reporter
@@ -275,13 +273,11 @@ def save_ensemble(run: RunFolder, ensemble: Ensemble, found: EnsembleFigures) ->
 
 
 def _save_scores(path: Path, labels: Sequence[str], answers: EnsembleAnswers) -> None:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["file", "label", "group", *labels])
+    rows = []
     for row, scores, found in zip(answers.rows, answers.average.scores, answers.average.found, strict=True):
         told = [f"{score:.6f}" for score in scores] if found else [""] * len(labels)
-        writer.writerow([row.picture.file, row.picture.label, row.picture.group, *told])
-    write_text(path, stream.getvalue())
+        rows.append([row.picture.file, row.picture.label, row.picture.group, *told])
+    write_csv(path, ["file", "label", "group", *labels], rows)
 
 
 def distill(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import time
@@ -14,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..files import beside, write_text
+from ..files import beside, write_csv
 from ..progress import Reporter
 from .frameworks import keras
 
@@ -180,8 +178,4 @@ def _is_stuck(rows: list[dict[str, Any]], patience: int | None) -> bool:
 
 def save_history(path: Path, rows: list[dict[str, Any]]) -> None:
     """Write history.csv."""
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, HISTORY_COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, stream.getvalue())
+    write_csv(path, HISTORY_COLUMNS, ([row.get(name, "") for name in HISTORY_COLUMNS] for row in rows))

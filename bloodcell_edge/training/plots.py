@@ -17,6 +17,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from ..errors import BceError
 from ..imaging.image import read_image
+from ..text import interval, percent
 from .sheet import BLUE, INK, ORANGE, PURPLE, RULE, SOFT, fitting, head, legend, name_height, place, sheet
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def save_plots(
 
 
 def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.1f} %"
+    return percent(share, absent="–")
 
 
 def _measured(evaluation: Evaluation) -> str:
@@ -68,7 +69,7 @@ def _measured(evaluation: Evaluation) -> str:
     photographs = "" if found.n_groups is None else f" of {found.n_groups} photographs"
     return (
         f"{evaluation.n} pictures{photographs}. Accuracy {_percent(evaluation.accuracy)}, 95 % interval "
-        f"{100 * found.low:.1f}–{_percent(found.high)} ({found.method})"
+        f"{interval((found.low, found.high), between='–')} % ({found.method})"
     )
 
 

@@ -16,14 +16,13 @@ drawn      for `bce demo` without data: a quarter of the size, from nothing, on 
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from ..dataset.split import SplitRule
-from ..errors import DataError, MissingFile
-from ..files import write_json
+from ..errors import DataError
+from ..files import read_json, write_json
 from ..imaging.views import CROP_UM, View
 
 
@@ -266,14 +265,8 @@ def load_recipe(path: Path) -> Recipe:
         MissingFile: no such file.
         DataError: not JSON, or not of a recipe.
     """
-    if not path.is_file():
-        message = f"{path}: no such file; expected a recipe as bce search writes it"
-        raise MissingFile(message)
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        message = f"{path}: not a JSON file ({error}); expected a recipe as bce search writes it"
-        raise DataError(message) from error
+    expected = "expected a recipe as bce search writes it"
+    values = read_json(path, absent=f"no such file; {expected}", broken=f"not a JSON file ({{error}}); {expected}")
     if isinstance(values, dict) and isinstance(values.get("recipe"), dict):  # beside what else a run is known by
         values = values["recipe"]
     known = {field.name for field in fields(Recipe)}

@@ -179,7 +179,7 @@ def test_a_table_lines_up():
 
 def test_percent_of_nothing_is_a_dash():
     """A share that is not defined is a dash, not 0 %."""
-    from bloodcell_edge.cli.terminal.options import percent
+    from bloodcell_edge.text import percent
 
     assert (percent(None), percent(0.0), percent(0.9876)) == ("-", "0.0 %", "98.8 %")
 

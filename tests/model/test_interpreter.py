@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from bloodcell_edge.errors import MissingFile, PictureError, RuntimeMissing, SpecError
-from bloodcell_edge.model.interpreter import RUNTIME_VARIABLE, RUNTIMES, Interpreter, load_interpreter
+from bloodcell_edge.model.interpreter import RUNTIME_VARIABLE, RUNTIMES, Interpreter, interpreter_of, load_interpreter
 
 STEP = 1 / 256  # of an int8 file's probabilities
 TARGETS = ("float32", "int8")
@@ -43,6 +43,24 @@ def test_an_interpreter_says_what_the_file_takes_and_gives(files, target):
     assert interpreter.runtime.partition(" ")[2][0].isdecimal()
     assert interpreter.why == "the first that opens the file"
     assert repr(interpreter) == f"Interpreter({interpreter.runtime}, 64x48)"
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_model_in_memory_gives_the_files_scores(files, target, plain):
+    """To the bit, with XNNPACK's kernels and with the built-in ones."""
+    of_file = load_interpreter(files / target, plain=plain)
+    of_bytes = interpreter_of((files / target).read_bytes(), plain=plain)
+
+    assert (of_bytes.runtime, of_bytes.input_size) == (of_file.runtime, of_file.input_size)
+    for pixels in np.random.default_rng(0).integers(0, 256, (20, 64, 48, 3), np.uint8):
+        assert of_bytes.scores(pixels).tobytes() == of_file.scores(pixels).tobytes()
+
+
+def test_bytes_that_are_no_model_are_refused():
+    """The message says that it was a model in memory, and what each interpreter answered."""
+    with pytest.raises(RuntimeMissing, match=r"^a model in memory: no interpreter opens it; tried ai-edge-litert: "):
+        interpreter_of(b"no model")
 
 
 @pytest.mark.parametrize("target", TARGETS)

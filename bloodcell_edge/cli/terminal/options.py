@@ -95,8 +95,3 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         for pairs in (list(zip(row, widths, strict=True)) for row in [head, *rows])
     ]
     return "\n".join(line.rstrip() for line in lines)
-
-
-def percent(share: float | None) -> str:
-    """A fraction as people read it."""
-    return "-" if share is None else f"{100 * share:.1f} %"

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
-from ...text import printable, utc
-from .options import percent, table
+from ...text import interval, percent, printable, utc
+from .options import table
 
 if TYPE_CHECKING:
     from ...records import Notice
@@ -211,4 +211,5 @@ def _share(share: Share | None, *, stated: bool) -> tuple[str, str]:
     """Percent and interval; no percentage where there are too few cells."""
     if share is None:
         return "-", "-"
-    return f"{share.percent:.1f} %" if stated else "-", f"{share.low:.1f} to {share.high:.1f} %"
+    stated_share = share.percent if stated else None
+    return percent(stated_share, whole=100), f"{interval((share.low, share.high), whole=100)} %"

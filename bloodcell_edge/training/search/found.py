@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ...files import csv_text
 from .ladder import candidate_of, ranked
 from .rungs import RUNGS
 
@@ -117,8 +116,5 @@ def rows_of(rung: int, trials: Sequence[Any]) -> list[JudgedCandidate]:
 
 def as_csv(rows: Sequence[JudgedCandidate]) -> str:
     """A table of all candidates, a row each."""
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, _COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({**row.as_json(), "by_fold": json.dumps(row.by_fold)} for row in rows)
-    return stream.getvalue()
+    values = ({**row.as_json(), "by_fold": json.dumps(row.by_fold)} for row in rows)
+    return csv_text(_COLUMNS, ([one[name] for name in _COLUMNS] for one in values))

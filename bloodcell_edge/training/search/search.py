@@ -24,8 +24,9 @@ from ...dataset.pictures import Dataset
 from ...dataset.reading import read_opened
 from ...dataset.split import Member, load_split, save_split
 from ...errors import BceError, DataError, OutputExists
-from ...files import sha256_file, write_json, write_text
+from ...files import read_json, sha256_file, write_json, write_text
 from ...progress import Progress, Reporter
+from ...text import percent
 from ..fit import weights_name
 from ..frameworks import keras
 from ..recipes import save_recipe
@@ -135,13 +136,11 @@ def _begin(
 
 def _refuse_another(path: Path, config: Mapping[str, Any]) -> None:
     """Raise where a folder was begun with something else, naming what differs."""
-    try:
-        begun = dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        message = (
-            f"{path}: expected what a search began with, found no JSON object ({error}); give --force to begin again"
-        )
-        raise DataError(message) from error
+    broken = "expected what a search began with, found no JSON object ({error}); give --force to begin again"
+    begun = read_json(path, broken=broken)
+    if not isinstance(begun, dict):
+        message = f"{path}: {broken.format(error=type(begun).__name__)}"
+        raise DataError(message)
     wanted = json.loads(json.dumps(config))
     other = [key for key in wanted if begun.get(key) != wanted[key]]
     if other:
@@ -252,7 +251,7 @@ class _Worker:
 
 def _figures(found: Judged) -> str:
     each = ", ".join(f"{name} {100 * share:.1f}" for name, share in found.by_fold.items())
-    return f"balanced accuracy {100 * found.balanced_accuracy:.1f} % (left out: {each}; n = {found.n})"
+    return f"balanced accuracy {percent(found.balanced_accuracy)} (left out: {each}; n = {found.n})"
 
 
 def _write_down(ladder: Ladder, recipe: Recipe, folder: Path, *, finished: bool) -> Found:
