@@ -11,8 +11,9 @@ What is counted:
   edge is kept with its mark, but not counted: it is whole in a neighbouring field, or was never seen whole. What two
   fields share should have room for a cell: three drawn scans of 36 fields with 30 % overlap counted 365 of 366 cells
   at 640 x 480 pixels, but 158 of 167 at 320 x 240, where a cell is about as wide as what two fields share.
-- What fields share is remembered by the run that takes them in; of earlier runs on the same slide only the fields
-  themselves are known again. Going on with a slide, begin where it was left or on a fresh field.
+- What fields share is remembered by the run that takes them in. Where the pictures of an earlier run come again, as
+  those of a folder do, it is remembered anew. Those of a camera do not: only the fields themselves are known again.
+  Going on with such a slide, begin where it was left or on a fresh field.
 - Without that, as in a folder of single photographs, a cut cell is counted as UNIDENTIFIED: it does not come again.
 - A refused field is kept with the reason and counts nothing.
 """
@@ -224,19 +225,21 @@ class _Loop:
     def _take(self, frame: Frame) -> bool:
         """Take in one picture; False where it was refused for what another look may mend."""
         start = time.perf_counter()
-        known = self._store.has(self._reading, frame.sha256)
-        if known:
+        before = self._store.status(self._reading, frame.sha256)
+        if before is not None:
             self._again += 1
             self._event("again", f"{self._path(frame)}: this picture was taken in before")
-        if known and self._overlap is None:
+        if before is not None and self._overlap is None:
             return True
         ready = frame.ahead
         look = self._look(frame.image) if ready is None else ready.look
-        new = self._new(frame, look)
-        if not known:
+        if before is None:
+            new = self._new(frame, look)
             ready = ready or self._prepared(frame.image, look)
             cells = self._cells(ready, new)
             self._add(frame, look, cells, (time.perf_counter() - start) * 1e3 + ready.took_ms)
+        elif before == "used":
+            self._unseen(frame, look)  # the next fields may share cells with it
         return look.quality is None or all(one.passed for one in look.quality.verdicts if one.name != "repeated")
 
     def _ready(self, image: Image) -> PreparedField:
@@ -286,6 +289,12 @@ class _Loop:
         if look.reason or look.quality is None or look.located is None:
             return frozenset()
         self._fingerprints.append(look.quality.fingerprint)
+        return self._unseen(frame, look)
+
+    def _unseen(self, frame: Frame, look: FieldLook) -> frozenset[Rectangle]:
+        """Boxes of whole cells that no field before has shown; from now on they are known."""
+        if self._overlap is None or look.located is None:
+            return frozenset()
         whole = [box.rectangle for box in look.located.cells if box.whole]
         return frozenset(self._overlap.new_cells(frame, whole))
 

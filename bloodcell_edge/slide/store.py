@@ -163,12 +163,17 @@ class Store(Reader):
 
     def has(self, reading: Reading, sha256: str) -> bool:
         """True where this picture was taken in before, so that it need not be looked at again (note it as an event)."""
-        query = "SELECT 1 FROM fields WHERE slide_id = ? AND sha256 = ? AND model_id = ?"
+        return self.status(reading, sha256) is not None
+
+    def status(self, reading: Reading, sha256: str) -> str | None:
+        """What became of a picture that was taken in before, "used" or "refused"; None where it was not."""
+        query = "SELECT status FROM fields WHERE slide_id = ? AND sha256 = ? AND model_id = ?"
         with self._wake:
-            waiting = (item for item in self._pending if not isinstance(item, Event))
-            if any((of, field.sha256) == (reading, sha256) for of, field in waiting):
-                return True
-            return bool(self.rows(query, (reading.slide_id, sha256, reading.model_id)))
+            for item in self._pending:
+                if not isinstance(item, Event) and (item[0], item[1].sha256) == (reading, sha256):
+                    return item[1].status
+            found = self.rows(query, (reading.slide_id, sha256, reading.model_id))
+            return str(found[0]["status"]) if found else None
 
     @contextmanager
     def telling(self, on_commit: OnCommit) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import time
@@ -178,6 +179,26 @@ def test_another_slide_is_counted_for_itself(take, folder):
     """The same pictures under another slide's name are new."""
     take(f"folder:{folder}")
     assert take(f"folder:{folder}", slide="other").used == 12
+
+
+@pytest.mark.parametrize("stop_at", [1, 3, 6, 9, 14])
+def test_overlap_is_known_again_wherever_a_run_was_stopped(take, tmp_path, stop_at):
+    """A folder of a scan, stopped in the middle of a row and gone on with: each shared cell is counted once."""
+    with open_source(f"{SCAN}&columns=4&rows=4&rest=1") as source:
+        still = [one for one in source if (one.number - 1) % 4 == 0]
+    for number, one in enumerate(still):
+        save(tmp_path / "scan" / f"{number}.png", one.image)
+    settings, asked = Settings(overlap=True), itertools.count()
+    source = f"folder:{tmp_path}/scan"
+    take(source, store="whole.sqlite", settings=settings)
+    # `stop` may be asked while nothing comes, too; each field asks once at least, so that at most so many are taken in
+    take(source, settings=settings, stop=lambda: next(asked) >= stop_at)
+    taken = len(rows(tmp_path / "s.sqlite", "fields"))
+    take(source, settings=settings)
+
+    assert taken <= stop_at
+    assert rows(tmp_path / "s.sqlite") == rows(tmp_path / "whole.sqlite")
+    assert {row[-3] for row in rows(tmp_path / "s.sqlite")} == {0, 1}
 
 
 @pytest.mark.parametrize("overlap", [None, True])
