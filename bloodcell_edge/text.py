@@ -34,7 +34,7 @@ def percent(share: float | None, *, absent: str = "-", whole: float = 1) -> str:
         absent: what stands for None.
         whole: 1, or 100 where the share is in per cent already.
     """
-    return absent if share is None else f"{_hundredths(share, whole)} %"
+    return absent if share is None else f"{_number(share, whole)} %"
 
 
 def interval(
@@ -49,8 +49,8 @@ def interval(
         absent: what stands for None.
         whole: as for `percent`.
     """
-    return absent if bounds is None else between.join(f"{_hundredths(bound, whole)}{each}" for bound in bounds)
+    return absent if bounds is None else between.join(f"{_number(bound, whole)}{each}" for bound in bounds)
 
 
-def _hundredths(share: float, whole: float) -> str:
+def _number(share: float, whole: float) -> str:
     return f"{100 / whole * share:.1f}"

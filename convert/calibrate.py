@@ -1,14 +1,11 @@
-"""Scores that mean what they say, and a threshold below which no answer is given: both fitted on the int8 file.
+"""``bce convert``: temperature and reject threshold of a run's files, fitted on the int8 file.
 
-Temperature: one number divides the logits (Guo et al. 2017, On Calibration of Modern Neural Networks, ICML). It is
-folded into the last Dense of what is converted, so that no device has to know of it; the run's Keras model stays as it
-was trained. Threshold: the lowest top score that keeps mistakes among named cells rare (a selective classifier, Geifman
-and El-Yaniv 2017, NeurIPS). Error of calibration: Guo's equation 3 with 15 bins, see `metrics.calibration`.
-
-Both are fitted on the run's held-back pictures: what was trained on knows nothing of mistakes. Those of none of the
-classes, where the run learnt of some, count for the threshold: to name one is a mistake. Nothing is reported on what it
-was fitted on: the held-back photographs are cut in two, each half is judged by temperature and threshold of
-the other, and the figures are of both halves together. What stands in the file is then fitted on all of them.
+The temperature is folded into the last Dense of what is converted, so that no device has to know of it; the run's Keras
+model stays as it was trained. Both are fitted on the run's held-back pictures: what was trained on knows nothing of
+mistakes. Those of none of the classes, where the run learnt of some, count for the threshold: to name one is a mistake.
+Nothing is reported on what it was fitted on: the held-back photographs are cut in two, each half is judged by
+temperature and threshold of the other, and the figures are of both halves together. What stands in the file is then
+fitted on all of them.
 """
 
 from __future__ import annotations
@@ -39,7 +36,7 @@ from bloodcell_edge.model.spec import ModelSpec
 from bloodcell_edge.progress import Reporter
 from bloodcell_edge.runs import RunFolder
 from bloodcell_edge.statistics.metrics import ECE_BINS, expected_calibration_error, log_loss, softened
-from bloodcell_edge.text import interval, percent
+from bloodcell_edge.text import percent
 from bloodcell_edge.training.frameworks import keras
 
 from .targets import Target
@@ -168,10 +165,10 @@ def calibrate(
         **judged.quality(),
     }
     aims = {"fitted_on": FITTED_ON, "target_risk": TARGET_RISK, "least_coverage": LEAST_COVERAGE}
+    errors = percent(before.quality()["ece"]), percent(judged.quality()["ece"])
     report.say(
-        f"calibrated on {found.n} pictures ({FITTED_ON}): ECE "
-        f"{interval((before.quality()['ece'], judged.quality()['ece']))} %; below {threshold:.3f} UNIDENTIFIED: "
-        f"coverage {percent(found.coverage)}, risk {percent(found.risk or 0)}"
+        f"calibrated on {found.n} pictures ({FITTED_ON}): ECE {errors[0]} before, {errors[1]} now; below "
+        f"{threshold:.3f} UNIDENTIFIED: coverage {percent(found.coverage)}, risk {percent(found.risk or 0)}"
     )
     changed = spec.with_(
         temperature=spec.temperature * temperature,

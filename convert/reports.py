@@ -1,4 +1,4 @@
-"""What a comparison of a small file with the big one found."""
+"""What `bce parity` reports: how each small file compares with the Keras model, and which layers lose most."""
 
 from __future__ import annotations
 

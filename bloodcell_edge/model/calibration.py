@@ -1,4 +1,9 @@
-"""Temperature and reject threshold of a model: how they are chosen, and what they do to labelled pictures."""
+"""Scores that mean what they say, and a threshold below which no label is given: how both are chosen; numpy only.
+
+Temperature: one number divides the logits (Guo et al. 2017, On Calibration of Modern Neural Networks, ICML). Threshold:
+the lowest top score that keeps mistakes among named cells rare (a selective classifier, Geifman and El-Yaniv 2017,
+NeurIPS). Error of calibration: Guo's equation 3 with 15 bins, see `metrics.calibration`.
+"""
 
 from __future__ import annotations
 

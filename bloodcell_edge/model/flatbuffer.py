@@ -1,4 +1,4 @@
-"""The root of a TFLite flatbuffer."""
+"""What is inside a .tflite: the root table of its flatbuffer, and the classes that read it."""
 
 from __future__ import annotations
 
