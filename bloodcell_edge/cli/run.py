@@ -10,7 +10,7 @@ import click
 
 from .terminal.options import PATH, say_choice
 from .terminal.run_options import check_scale, choose_trigger, default_slide, parse_limits
-from .terminal.screen import Screen, differential_text, open_screen, say_notice
+from .terminal.screen import differential_text, open_screen, say_end, say_notice
 from .terminal.signals import asked_to_finish
 
 if TYPE_CHECKING:
@@ -116,14 +116,6 @@ def run(
                 elif done is not None:
                     screen.say("no field was taken in")
     leave(done)
-
-
-def say_end(done: Outcome, screen: Screen, cells: int) -> None:
-    """What was left out, and why it ended."""
-    if done.again:
-        screen.say(f"taken in before, not counted again: {done.again} pictures")
-    if done.ended == "cells":
-        screen.say(f"stopped: {cells} cells are identified (--cells {cells}); go on with a larger number")
 
 
 def leave(done: Outcome) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from ..text import percent
 from .terminal.options import (
     PATH,
     Terminal,
@@ -17,11 +15,8 @@ from .terminal.options import (
     group_by_option,
     json_option,
     labels_option,
-    table,
 )
-
-if TYPE_CHECKING:
-    from ..training.search.found import Found, JudgedCandidate
+from .terminal.search import summary, train_command
 
 
 @click.command()
@@ -92,7 +87,7 @@ def search(
     found = run_search(
         paths, dataset, recipe, space, folder, measure=int8_cost, minutes=minutes, trials=trials, report=report
     )
-    repeat = _command(paths, found.best, group_by, labels)
+    repeat = train_command(paths, found.best, group_by, labels)
     if as_json:
         rungs = {str(rung): count for rung, count in found.counts().items()}
         front = [row.as_json() for row in found.front()]
@@ -110,59 +105,3 @@ def parse_sizes(text: str) -> tuple[int, ...]:
         message = f"expected pixels from 32 to 1024, such as 96,128, found {text!r}"
         raise click.BadParameter(message)
     return sides
-
-
-def summary(found: Found, repeat: str | None) -> str:
-    """How far it is, the front as a table, and how to train its most accurate candidate."""
-    counts = ", ".join(f"rung {rung}: {count}" for rung, count in found.counts().items())
-    state = "done" if found.finished else "stopped by the clock; the same command goes on"
-    lines = [f"{found.folder}: judged {counts}; {found.failed} left out; {state}"]
-    if repeat is not None:
-        lines += [
-            f"Pareto front of rung {found.top}; accuracy is balanced, of what was not trained on, n pictures",
-            table(_HEAD, [_cells(row) for row in found.front()]),
-            "Chosen among many on the same pictures, so somewhat optimistic: judge it on others.",
-            f"the most accurate again: {repeat}",
-        ]
-    cpus = {row.cpu for row in found.rows}
-    if len(cpus) > 1:
-        lines.append(f"latencies are of {len(cpus)} kinds of machine and do not compare: {', '.join(sorted(cpus))}")
-    return "\n".join(lines)
-
-
-_HEAD = (
-    "candidate", "accuracy", "lowest", "n", "int8 ms", "MB", "backbone", "px", "head", "dropout", "head rate",
-    "augmented", "blocks", "rate",
-)  # fmt: skip
-
-
-def _cells(row: JudgedCandidate) -> tuple[str, ...]:
-    one = row.as_json()
-    return (
-        str(row.candidate),
-        percent(row.balanced_accuracy),
-        percent(min(row.by_fold.values())),
-        str(row.n),
-        f"{row.latency_ms:.2f}",
-        f"{row.bytes / 1e6:.2f}",
-        f"{one['backbone']} {one['alpha']:g}",
-        str(one["size"]),
-        f"{one['pooling']} {one['hidden'] or ''}".strip(),
-        f"{one['dropout']:.2f}",
-        f"{one['head_rate']:.1e}",
-        f"x {one['strength']:g}",
-        "-" if one["fine_tune"] is None else "all" if one["fine_tune"] < 0 else str(one["fine_tune"]),
-        "-" if one["fine_tune_rate"] is None else f"{one['fine_tune_rate']:.1e}",
-    )
-
-
-def _command(
-    paths: tuple[Path, ...], best: Path | None, group_by: Path | None, labels: tuple[str, ...] | None
-) -> str | None:
-    """The `bce train` that trains the best candidate on everything."""
-    if best is None:
-        return None
-    words = ["bce", "train", *map(str, paths), "--recipe-file", str(best)]
-    words += [] if group_by is None else ["--group-by", str(group_by)]
-    words += [] if labels is None else ["--labels", ",".join(labels)]
-    return shlex.join(words)

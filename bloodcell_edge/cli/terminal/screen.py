@@ -17,7 +17,7 @@ from .options import table
 if TYPE_CHECKING:
     from ...records import Notice
     from ...slide.differential import Differential, Share
-    from ...slide.run import FieldProgress
+    from ...slide.run import FieldProgress, Outcome
 
 
 class Screen(Protocol):
@@ -213,3 +213,11 @@ def _share(share: Share | None, *, stated: bool) -> tuple[str, str]:
         return "-", "-"
     stated_share = share.percent if stated else None
     return percent(stated_share, whole=100), f"{interval((share.low, share.high), whole=100)} %"
+
+
+def say_end(done: Outcome, screen: Screen, cells: int) -> None:
+    """What was left out, and why it ended."""
+    if done.again:
+        screen.say(f"taken in before, not counted again: {done.again} pictures")
+    if done.ended == "cells":
+        screen.say(f"stopped: {cells} cells are identified (--cells {cells}); go on with a larger number")
