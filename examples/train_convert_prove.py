@@ -5,7 +5,7 @@ import sys
 import bloodcell_edge
 
 data, out = sys.argv[1:]
-quick = {"weights": "none", "alpha": 0.35, "size": 64, "epochs": 1}  # a minute's worth: not for real
+quick = {"weights": "none", "fine_tune": 0, "alpha": 0.35, "size": 64, "epochs": 1}  # seconds: not for real
 run = bloodcell_edge.train(data, "field", out=out, **quick)
 for made in bloodcell_edge.convert(run, targets=["int8"]):
     print(f"{made.file}: {made.bytes:,} bytes, for TFLite {made.min_runtime} and later")

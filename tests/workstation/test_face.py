@@ -78,7 +78,9 @@ def test_train_fills_the_folder_that_is_named(own_colours, colours, tmp_path, mo
     for path in (colours.path.parents[1] / "pictures").glob("*/[0-9].png"):
         write_bytes(tmp_path / "few" / path.parent.name / path.name, path.read_bytes())
 
-    run = bloodcell_edge.train("few", "field", out="anywhere", weights="none", alpha=0.35, size=32, epochs=1)
+    run = bloodcell_edge.train(
+        "few", "field", out="anywhere", weights="none", fine_tune=0, alpha=0.35, size=32, epochs=1
+    )
 
     assert run == Path("anywhere")
     assert load_spec(RunFolder(run).spec).figures["n"] == 8

@@ -16,20 +16,20 @@ from bloodcell_edge.files import write_bytes
 from bloodcell_edge.runs import RunFolder
 
 EXAMPLES = README.parent / "examples"
-FAST = ("--recipe", "field", "--alpha", "0.35", "--size", "64", "--epochs", "1", "--fine-tune", "0")
+FAST = [
     "--recipe",
     "field",
     "--alpha",
     "0.35",
     "--size",
     "64",
-    "--epochs",
-    "1",
     "--fine-tune",
     "0",
+    "--epochs",
+    "1",
     "--name",
     "blood-1",
-)
+]
 
 Bce = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -52,12 +52,13 @@ def drawn_few(drawn: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_readmes_way_from_pictures_to_answers(drawn_few: Path, drawn_backbone: Path, bce: Bce) -> None:
+@pytest.mark.long
+def test_the_readmes_way_from_pictures_to_answers(drawn_few: Path, drawn_backbone: Path, bce_here: Bce) -> None:
     """The commands under "Your own pictures" run one after the other as they stand there."""
     codes = {}
     for _, name, *arguments in shell_commands("bce audit DATA"):
-        extra = {"train": [*FAST, "--weights", drawn_backbone, "--name", "blood-1"], "parity": ["--allow-small"]}.get(name, [])
-        done = bce(name, *arguments, *extra, timeout=600)
+        extra = {"train": [*FAST, "--weights", drawn_backbone], "parity": ["--allow-small"]}.get(name, [])
+        done = bce_here(name, *arguments, *extra)
         codes[name] = done.returncode
         assert "bug" not in done.stderr, done.stderr
         assert done.returncode == 0 or name == "parity", done.stderr  # after one epoch the gate may well refuse
@@ -98,6 +99,7 @@ def test_example_read_spec(tiny_run: RunFolder) -> None:
     assert said.startswith("EOSINOPHIL, LYMPHOCYTE, MONOCYTE, NEUTROPHIL\nint8, 64 px, Research use only")
 
 
+@pytest.mark.long
 def test_example_train_convert_prove(drawn_few: Path) -> None:
     """examples/train_convert_prove.py does the main job as a script."""
     assert "int8 agreement" in run_example("train_convert_prove.py", drawn_few / "DATA", drawn_few / "own")

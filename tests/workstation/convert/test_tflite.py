@@ -157,7 +157,14 @@ def test_a_layer_that_tflite_does_not_have_is_an_error_of_ours():
         to_tflite(model, target=Target.FLOAT32)
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v3_small", "resnet50", "efficientnet_v2_b0"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mobilenet_v3_small",
+        pytest.param("resnet50", marks=pytest.mark.long),
+        pytest.param("efficientnet_v2_b0", marks=pytest.mark.long),
+    ],
+)
 def test_other_backbones_convert(name):
     """A backbone of another family, 32 px and without pretrained weights, becomes an int8 file with integers inside."""
     from bloodcell_edge.training.backbone import build_model
