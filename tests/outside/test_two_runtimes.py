@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from workstation.conftest import cell_run, drawn_cells  # noqa: F401 - fixtures
 
 from bloodcell_edge.imaging.drawn import LABELS, draw_folder
 from bloodcell_edge.imaging.image import decode
@@ -64,7 +63,7 @@ def slide(tmp_path_factory) -> Path:
     return folder
 
 
-def test_each_device_has_the_runtime_it_is_meant_to_have(devices, cell_run):  # noqa: F811
+def test_each_device_has_the_runtime_it_is_meant_to_have(devices, cell_run):
     """tflite-runtime 2.14.0 runs under numpy 1, LiteRT under numpy 2, and neither has tensorflow."""
     program = (
         "import json, sys, importlib.util, numpy; from bloodcell_edge.model.interpreter import load_interpreter; "
@@ -112,7 +111,7 @@ def close(old, new):
 
 
 @pytest.mark.parametrize("target", ["int8", "float16"])
-def test_both_devices_store_the_same(devices, cell_run, slide, tmp_path, target):  # noqa: F811
+def test_both_devices_store_the_same(devices, cell_run, slide, tmp_path, target):
     """The same fields, boxes, marks and crops; scores within the file's tolerance; labels where it decides."""
     model = cell_run.path / f"bloodcell-{target}.tflite"
     old, new = (counted(devices[name], model, slide, tmp_path / name) for name in (OLD, NEW))
@@ -173,7 +172,7 @@ print(json.dumps(scores))
 """
 
 
-def test_only_xnnpack_tells_int8_apart(devices, cell_run):  # noqa: F811
+def test_only_xnnpack_tells_int8_apart(devices, cell_run):
     """Without XNNPACK, LiteRT gives an int8 file the scores of tflite-runtime, to the bit: 60 drawn cells."""
     modules = {OLD: "tflite_runtime.interpreter", NEW: "ai_edge_litert.interpreter"}
     old, new = (

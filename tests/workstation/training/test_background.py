@@ -7,6 +7,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from trained import convert_run, head_recipe, made_once, train_head
 
 from bloodcell_edge.dataset.evaluation import evaluate_files
 from bloodcell_edge.dataset.layouts import load_data
@@ -15,20 +16,14 @@ from bloodcell_edge.imaging.image import read_image
 from bloodcell_edge.model.choose import DEVICE_FILE
 from bloodcell_edge.model.classifier import Classifier
 from bloodcell_edge.model.file import LABELS_FILE, read_model_file
-from bloodcell_edge.progress import SILENT
 from bloodcell_edge.records import UNIDENTIFIED
 from bloodcell_edge.runs import RunFolder
 from bloodcell_edge.training.background import PRIOR, fit_background
-from bloodcell_edge.training.fit import train
 from bloodcell_edge.training.kerasmodel import open_keras
-from bloodcell_edge.training.recipes import choose_recipe
 from bloodcell_edge.training.stages import BACKGROUND_THRESHOLD
-from convert.files import convert_files
-from convert.representative import representative_pictures
 from convert.targets import Target
 
 KNOWN = ("EOSINOPHIL", "LYMPHOCYTE", "NEUTROPHIL")
-SIZE, EPOCHS = 64, 24
 
 
 def softmax(logits):
@@ -95,15 +90,19 @@ def test_numbers_do_not_count(clouds):
 
 
 @pytest.fixture(scope="module")
-def three(drawn_cells, tmp_path_factory):
-    """A run on three drawn classes that learnt from the fourth what is none of them; converted."""
-    run = RunFolder(tmp_path_factory.mktemp("background") / "runs" / "three")
-    recipe = choose_recipe("drawn", view="cell", size=SIZE, epochs=EPOCHS, background=True)
-    train(load_data(drawn_cells, labels=KNOWN), recipe, run, drawn=True, report=SILENT)
-    model = open_keras(run.model)
-    samples = representative_pictures(run.model, model.spec, None, allow_small=True, report=SILENT)
-    convert_files(model, [Target.INT8], run.path, representative=samples, report=SILENT)
-    return run
+def three(drawn_cells, drawn_backbone, tmp_path_factory):
+    """A run on three drawn classes that learnt from the fourth what is none of them; converted.
+
+    Its backbone knows all four apart, so that the features have an answer to find.
+    """
+
+    def make(folder):
+        run = RunFolder(folder / "runs" / "three")
+        recipe = head_recipe(drawn_backbone, view="cell", background=True)
+        train_head(drawn_cells, run, recipe, labels=KNOWN, brief=True)
+        convert_run(run, Target.INT8, allow_small=True)
+
+    return RunFolder(made_once(tmp_path_factory, "background", make) / "runs" / "three")
 
 
 def test_file_names_it_unidentified(three):

@@ -9,7 +9,7 @@ import numpy as np
 
 from bloodcell_edge.dataset.evaluation import evaluate_files
 from bloodcell_edge.dataset.layouts import load_data
-from bloodcell_edge.files import sha256_file
+from bloodcell_edge.files import sha256_file, write_bytes
 from bloodcell_edge.imaging.drawn import LABELS, draw_field
 from bloodcell_edge.imaging.image import encode_jpeg, read_image
 from bloodcell_edge.model.classifier import Classifier
@@ -88,10 +88,12 @@ def test_classify_prints_a_line_a_cell(bce, cell_run, tmp_path):
     assert len((tmp_path / "out.csv").read_text().splitlines()) == 4
 
 
-def test_train_takes_the_view(bce_here, drawn_cells, tmp_path):
-    """--view cell is what the run is trained with, and is written into its spec."""
-    options = ("--weights", "none", "--alpha", "0.35", "--size", "32", "--epochs", "1", "--name", "cells")
-    result = bce_here("train", drawn_cells, "--view", "cell", *options)
+def test_train_takes_the_view(bce_here, drawn_cells, drawn_backbone, tmp_path):
+    """--view cell is what the run is trained with, in place of the recipe's, and is written into its spec."""
+    for path in (path for label in LABELS for path in sorted((drawn_cells / label).iterdir())[:5]):
+        write_bytes(tmp_path / "few" / path.parent.name / path.name, path.read_bytes())
+    options = ("--recipe", "field", "--weights", drawn_backbone, "--alpha", "0.35", "--size", "64", "--fine-tune", "0")
+    result = bce_here("train", "few", "--view", "cell", *options, "--epochs", "1", "--name", "cells")
     assert result.returncode == 0, result.stderr
     spec = load_spec(tmp_path / "runs" / "cells" / "spec.json")
     assert (spec.view, spec.crop_um) == ("cell", 20.0)

@@ -430,11 +430,11 @@ def test_train_command(few, tmp_path, bce):
     assert left == set()
 
 
-def test_killed_run_goes_on(few, start, tmp_path, bce):
+def test_killed_run_goes_on(few, start, tmp_path, bce, bce_here):
     """kill -9 at a random moment of training: the same command ends with the history of a run that was not killed."""
     narrow = ("--alpha", "0.35", "--size", "32")
     command = ("train", few, "--recipe", "original", "--weights", start, *narrow, "--epochs", "12")
-    assert bce(*command, "--name", "whole", timeout=600).returncode == 0
+    assert bce_here(*command, "--name", "whole").returncode == 0
     killed, whole = RunFolder(tmp_path / "runs" / "killed"), RunFolder(tmp_path / "runs" / "whole")
     script = Path(sys.executable).parent / "bce"
     process = subprocess.Popen([script, *command, "--name", "killed"], cwd=tmp_path, stderr=subprocess.DEVNULL)
@@ -450,7 +450,7 @@ def test_killed_run_goes_on(few, start, tmp_path, bce):
     assert "going on with the split of 41 pictures" in done.stderr
     assert same_history(killed, whole), f"killed {delay:.3f} s after the first epoch"
     assert metrics(killed)["leaky"] == pytest.approx(metrics(whole)["leaky"], rel=1e-4)
-    again = bce(*command, "--name", "killed")
+    again = bce_here(*command, "--name", "killed")
     assert again.returncode == 1
     assert re.fullmatch(r"bce: error: runs/killed: holds a finished run; .* --force .*\n", again.stderr)
 
