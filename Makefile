@@ -19,7 +19,7 @@ demo: .venv/.stamp-train  ## the main job on drawn pictures, start to end (ARGS=
 	@$(BIN)/bce demo $(ARGS)
 
 test: .venv/.stamp-dev  ## the tests, but those that install packages or run long (ARGS="tests/imaging/test_image.py -x")
-	@$(BIN)/pytest -n 2 --dist loadfile -m "not outside and not soak and not long" --durations 10 $(ARGS)
+	@$(BIN)/pytest -n 2 --dist worksteal --durations=10 -m "not outside and not soak and not long" $(ARGS)
 
 check: .venv/.stamp-dev  ## format, lint, types, import rules, docs
 	@echo "format:  ruff format --check" && $(BIN)/ruff format --check $(SOURCES)

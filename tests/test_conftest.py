@@ -29,9 +29,7 @@ def run_pytest(folder: Path, *, ci: str) -> str:
     """Run pytest with the house's conftest.py in a folder, with CI set; what it printed."""
     conftest = Path(__file__).with_name("conftest.py").read_text(encoding="utf-8")
     (folder / "conftest.py").write_text(conftest, encoding="utf-8")
-    support = Path(__file__).with_name("support")
-    settings = f"[pytest]\npythonpath = {support}\nmarkers =\n    may_skip:\n"
-    (folder / "pytest.ini").write_text(settings, encoding="utf-8")
+    (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n    may_skip:\n", encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-ra", "-p", "no:cacheprovider", folder]
     result = subprocess.run(
         command, cwd=folder, env={**os.environ, "CI": ci}, capture_output=True, text=True, timeout=120, check=False

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from trained import cell_run, drawn_backbone, drawn_cells  # noqa: F401 - fixtures
 
 from bloodcell_edge.model.metadata import add_metadata
 

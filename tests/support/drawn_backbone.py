@@ -12,6 +12,8 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import click
+
 from bloodcell_edge.cli.terminal.options import Terminal
 from bloodcell_edge.dataset.layouts import load_data
 from bloodcell_edge.files import write_bytes
@@ -54,7 +56,8 @@ def main() -> None:
         recipe = choose_recipe("drawn", size=SIZE, epochs=EPOCHS)
         spec = train(load_data(Path(work, "pictures")), recipe, run, drawn=True, brief=True, report=Terminal())
         save_backbone(open_keras(run.model).net, FILE)
-    print(f"{FILE}: {FILE.stat().st_size} bytes; {spec.figures['accuracy']:.3f} right of {spec.figures['n']} held back")
+    right = f"{spec.figures['accuracy']:.3f} right of {spec.figures['n']} held back"
+    click.echo(f"{FILE}: {FILE.stat().st_size} bytes; {right}")
 
 
 if __name__ == "__main__":

@@ -23,10 +23,19 @@ if TYPE_CHECKING:
     from bloodcell_edge.training.recipes import Recipe
     from convert.targets import Target
 
+LEARNT = {"workspace", "cell_run", "three"}
+"""Fixtures whose networks have learnt something: a test that asks for one is marked `trains`."""
+
 PER_CLASS = 160
 SIZE = 64
 HEAD_EPOCHS = 12
 BACKBONE = Path(__file__).with_name("drawn_backbone.npz")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark what stands on something learnt, so that it can be run under another instruction set too (.ci/run)."""
+    if LEARNT & set(getattr(item, "fixturenames", ())):
+        item.add_marker(pytest.mark.trains)
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:

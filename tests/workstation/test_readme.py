@@ -16,20 +16,7 @@ from bloodcell_edge.files import write_bytes
 from bloodcell_edge.runs import RunFolder
 
 EXAMPLES = README.parent / "examples"
-FAST = [
-    "--recipe",
-    "field",
-    "--alpha",
-    "0.35",
-    "--size",
-    "64",
-    "--fine-tune",
-    "0",
-    "--epochs",
-    "1",
-    "--name",
-    "blood-1",
-]
+FAST = "--recipe field --alpha 0.35 --size 64 --fine-tune 0 --epochs 8 --name blood-1".split()
 
 Bce = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -61,7 +48,7 @@ def test_the_readmes_way_from_pictures_to_answers(drawn_few: Path, drawn_backbon
         done = bce_here(name, *arguments, *extra)
         codes[name] = done.returncode
         assert "bug" not in done.stderr, done.stderr
-        assert done.returncode == 0 or name == "parity", done.stderr  # after one epoch the gate may well refuse
+        assert done.returncode == 0 or name == "parity", done.stderr  # so few pictures may well not hold
     assert list(codes) == ["audit", "train", "convert", "parity", "classify"]
     assert codes["parity"] in (0, 4)
     assert (drawn_few / "runs" / "latest" / "bloodcell-int8.tflite").is_file()

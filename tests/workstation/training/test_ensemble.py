@@ -278,6 +278,7 @@ def test_without_a_teachers_answer_the_label_teaches():
 
 
 @pytest.mark.long
+@pytest.mark.trains
 def test_a_student_is_a_run_like_any_other(own_pair, tmp_path):
     """Interrupted, it goes on; it holds back what its teachers did, says who they are, and what they say, not labels.
 

@@ -352,6 +352,7 @@ def test_groups_given_for_some_join_those_that_are_found(few):
     assert all((one, two, four))
 
 
+@pytest.mark.trains
 def test_field_trains_by_stages_and_goes_on_in_the_middle(few, start, tmp_path):
     """From a weights file the head comes first, then half the blocks, then all, under one falling rate; resumed alike.
 
