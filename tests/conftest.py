@@ -13,8 +13,6 @@ from typing import Any
 
 import pytest
 
-pytest_plugins = ["trained"]  # of tests/support
-
 ROOT = Path(__file__).resolve().parents[1]
 IN_CI = os.environ.get("CI") == "true"
 

@@ -155,7 +155,7 @@ def test_4_killed_runs_go_on_where_they_were(slide, tiny_cell_model, tmp_path):
 def test_100_killed_runs_go_on_where_they_were(slide, tiny_cell_model, tmp_path):
     """100 runs over 640 pictures, killed at random moments and run again, equal an undisturbed one; 80 hit mid-run."""
     mid_run = survive_kills(slide, tiny_cell_model(), tmp_path, 100)
-    print(f"{mid_run} of 100 kills hit between the first and the last commit")
+    print(f"{mid_run} of 100 kills hit between the first and the last commit")  # noqa: T201
     assert mid_run >= 80
 
 

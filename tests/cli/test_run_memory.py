@@ -46,7 +46,7 @@ def tenths(model, folder, frames):
 def stays_flat(model, folder, frames):
     """Run, check that nothing was left out, and compare the last tenth with the second."""
     medians, last, store = tenths(model, folder, frames)
-    print(f"resident memory, MB, by tenth of {frames} frames:", *(f"{kb / 1000:.1f}" for kb in medians))
+    print(f"resident memory, MB, by tenth of {frames} frames:", *(f"{kb / 1000:.1f}" for kb in medians))  # noqa: T201
     with closing(Reader.open(store)) as reader:
         fields, cells, kept = reader.rows(
             "SELECT (SELECT count(*) FROM fields), (SELECT count(*) FROM cells), "

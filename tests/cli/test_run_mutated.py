@@ -203,8 +203,8 @@ def survive(model, folder, count):
     assert set(run) == set(classify) == set(names), "a file was passed over"
     assert Counter(run.values())["unreadable"] > count / 4
     assert Counter(classify.values())["used"] > count / 10
-    print(f"{count} damaged files: run {Counter(run.values())}, classify {Counter(classify.values())},")
-    print(f"peak MB {peak}, whole files {usual}")
+    print(f"{count} damaged files: run {Counter(run.values())}, classify {Counter(classify.values())},")  # noqa: T201
+    print(f"peak MB {peak}, whole files {usual}")  # noqa: T201
     assert all(mb < before + MOST_MB for mb, before in zip(peak, usual, strict=True))
 
 

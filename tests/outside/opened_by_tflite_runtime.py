@@ -18,4 +18,4 @@ for file in sorted(Path(sys.argv[1]).iterdir()):
             raise
     else:
         opened.append(file.name)
-print(json.dumps(opened))
+print(json.dumps(opened))  # noqa: T201 - the answer

@@ -57,7 +57,7 @@ def main(path, fields, pace_s):
     def show(group):
         nonlocal safe
         safe += len(group)
-        print(safe, flush=True)
+        print(safe, flush=True)  # noqa: T201
 
     with Store.open(path, on_commit=show) as store:
         reading = store.reading("slide", spec())
@@ -65,7 +65,7 @@ def main(path, fields, pace_s):
             time.sleep(float(pace_s))
             some = refused(number) if number % 10 == 9 else field(number, crop=bytes([number % 256]) * 2000)
             store.add(reading, some)
-    print("done", flush=True)
+    print("done", flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":
