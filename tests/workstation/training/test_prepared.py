@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from bloodcell_edge.dataset.layouts import load_data
 from bloodcell_edge.dataset.pictures import LABELS, Picture
 from bloodcell_edge.dataset.split import (
     HELD_BACK,
@@ -29,11 +31,14 @@ from bloodcell_edge.dataset.split import (
 )
 from bloodcell_edge.errors import DataError, MissingFile, NoPictures
 from bloodcell_edge.files import sha256_file
+from bloodcell_edge.imaging.drawn import draw_folder
 from bloodcell_edge.imaging.hashes import perceptual_hash
 from bloodcell_edge.imaging.image import prepare, read_image
 from bloodcell_edge.imaging.views import View
+from bloodcell_edge.progress import SILENT
+from bloodcell_edge.runs import RunFolder
 from bloodcell_edge.training.draws import balanced_weights, epoch_order
-from bloodcell_edge.training.prepared import as_tensor_dataset, prepare_pictures
+from bloodcell_edge.training.prepared import as_tensor_dataset, prepare_pictures, split_and_prepare
 from bloodcell_edge.training.recipes import choose_recipe
 
 FIELD, ORIGINAL = choose_recipe("field"), choose_recipe("original")
@@ -277,6 +282,25 @@ def test_pictures_are_prepared_as_on_the_device(files):
     assert np.array_equal(prepared.hashes[:, 0], [perceptual_hash(image) for image in images])
     assert [one.file for one in prepared.unreadable] == ["B/3.png"]
     assert prepared.targets(("B", "A")).tolist() == [1, 0, 1, 1, 0, 1]
+
+
+def test_training_opens_each_picture_once(tmp_path):
+    """Grouped, split, prepared, hashed and remembered in one pass: every file is opened once, not decoded again."""
+    opened, watching = Counter(), True
+    draw_folder(tmp_path / "pictures", per_class=3, seed=3, size=(120, 160))
+
+    def hook(event, arguments):  # an audit hook stays until the process ends
+        if watching and event == "open" and str(arguments[0]).startswith(str(tmp_path / "pictures")):
+            opened[Path(arguments[0])] += 1
+
+    data = load_data(tmp_path / "pictures")
+    sys.addaudithook(hook)
+    rows, prepared = split_and_prepare(data, replace(FIELD, size=32), RunFolder(tmp_path / "run"), SILENT)
+    watching = False
+
+    assert opened == {one.path: 1 for one in data.pictures}
+    assert len(prepared.features) == len(rows) == 12
+    assert [row.sha256 for row in rows] == [sha256_file(row.picture.path) for row in rows]
 
 
 def test_nothing_readable(files):
