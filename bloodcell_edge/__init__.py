@@ -4,8 +4,8 @@
     >>> classifier = bloodcell_edge.load_model("runs/latest")          # doctest: +SKIP
     >>> classifier.classify(bloodcell_edge.read_image("field.jpg"))    # doctest: +SKIP
 
-A script gets what the commands give, each in one call: ``count_slide`` is `bce run`, ``train``, ``convert``, ``prove``
-and ``evaluate`` are `bce train`, `convert`, `parity` and `evaluate`. The first two and ``prove`` load TensorFlow.
+A script gets what the commands give, each in one call: ``count_slide`` is `bce run`; ``train``, ``convert``, ``prove``
+and ``evaluate`` are `bce train`, `convert`, `parity` and `evaluate`. The first three of these load TensorFlow.
 
 Names are loaded when they are first used, so that ``import bloodcell_edge`` costs no numpy, no OpenCV and no
 TensorFlow.
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .model.classifier import Classifier as Classifier
     from .progress import Reporter
     from .records import Frame as Frame
+    from .slide.export import export_csv as export_csv
     from .slide.reader import Reader as Reader
     from .slide.run import Settings as Settings
     from .slide.run import count_slide as count_slide
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Classifier", "Frame", "PictureError", "Reader", "Settings", "Store", "__version__", "convert", "count_slide",
-    "evaluate", "load_model", "open_source", "prove", "read_image", "train",
+    "evaluate", "export_csv", "load_model", "open_source", "prove", "read_image", "train",
 ]  # fmt: skip
 
 _WHERE = {
@@ -51,6 +52,7 @@ _WHERE = {
     "Store": ("bloodcell_edge.slide.store", "Store"),
     "convert": ("convert.files", "convert"),
     "count_slide": ("bloodcell_edge.slide.run", "count_slide"),
+    "export_csv": ("bloodcell_edge.slide.export", "export_csv"),
     "open_source": ("bloodcell_edge.capture", "open_source"),
     "prove": ("convert.proof", "prove"),
     "read_image": ("bloodcell_edge.imaging.image", "read_image"),

@@ -4,13 +4,12 @@ import sys
 from pathlib import Path
 
 import bloodcell_edge
-from bloodcell_edge.errors import PictureError
 
 classifier = bloodcell_edge.load_model(sys.argv[1])
 for path in sorted(Path(sys.argv[2]).glob("*.jpg")):
     try:
         cells = classifier.classify(bloodcell_edge.read_image(path))
-    except PictureError as error:
+    except bloodcell_edge.PictureError as error:
         print(error)
     else:
         print(f"{path.name}: {', '.join(f'{cell.label} ({cell.score:.2f})' for cell in cells) or 'no cell'}")

@@ -3,8 +3,7 @@
 import sys
 from pathlib import Path
 
-from bloodcell_edge.slide.export import export_csv
-from bloodcell_edge.slide.reader import Reader
+from bloodcell_edge import Reader, export_csv
 
 with Reader.open(sys.argv[1]) as store:
     with Path(sys.argv[2]).open("w", encoding="utf-8", newline="") as stream:

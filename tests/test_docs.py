@@ -71,3 +71,11 @@ def test_the_changelog_has_this_version() -> None:
     from bloodcell_edge import __version__
 
     assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_examples_need_the_face_alone():
+    """No example imports from inside the package: what a script needs, `bloodcell_edge` itself offers."""
+    lines = [line for file in (ROOT / "examples").glob("*.py") for line in file.read_text().splitlines()]
+
+    assert not [line for line in lines if re.match(r"\s*(from|import) (bloodcell_edge\.|convert)", line)]
+    assert [line for line in lines if re.match(r"(from|import) bloodcell_edge\b", line)]
