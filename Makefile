@@ -42,7 +42,7 @@ outside: .venv/.stamp-dev  ## the tests that make environments of their own
 	@$(BIN)/pytest -m outside $(ARGS)
 
 long: .venv/.stamp-dev  ## the tests that train more than once
-	@$(BIN)/pytest -m long $(ARGS)
+	@$(BIN)/pytest -n 2 --dist worksteal -m long $(ARGS)
 
 soak: .venv/.stamp-dev  ## the tests that run for hours
 	@$(BIN)/pytest -m soak --timeout 0 $(ARGS)
