@@ -41,7 +41,7 @@ bench: .venv/.stamp-dev  ## times of every stage, conversion, parity, training: 
 outside: .venv/.stamp-dev  ## the tests that make environments of their own
 	@$(BIN)/pytest -m outside $(ARGS)
 
-long: .venv/.stamp-dev  ## the tests that train more than once
+long: .venv/.stamp-dev  ## the tests that train more than once, or take a quarter of a minute and more
 	@$(BIN)/pytest -n 2 --dist worksteal -m long $(ARGS)
 
 soak: .venv/.stamp-dev  ## the tests that run for hours
