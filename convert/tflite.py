@@ -22,13 +22,16 @@ ConverterError: type[Exception] = importlib.import_module("tensorflow.lite.pytho
 """What the converter raises; TensorFlow exports it under no public name."""
 
 
-def to_tflite(model: Any, *, target: Target, representative: NDArray[np.uint8] | None = None) -> bytes:
+def to_tflite(
+    model: Any, *, target: Target, representative: NDArray[np.uint8] | None = None, planes: bool = False
+) -> bytes:
     """Convert a Keras model.
 
     Args:
         model: takes float32 RGB 0..255 of shape (n, height, width, 3) with scaling inside, gives probabilities.
         target: what to make.
         representative: uint8 RGB, shape (n, height, width, 3); black and white included (`with_full_range`).
+        planes: it is a locator, whose outputs are planes: int8 ones stay as they are.
 
     Returns:
         The flatbuffer, without metadata, labels or spec.
@@ -42,18 +45,20 @@ def to_tflite(model: Any, *, target: Target, representative: NDArray[np.uint8] |
         raise ConversionError(message)
     try:
         with quiet_stderr():
-            flatbuffer = bytes(make_converter(model, target, representative).convert())
+            flatbuffer = bytes(make_converter(model, target, representative, planes=planes).convert())
     except ConverterError as error:
         first = next(iter(str(error).splitlines()), "no reason given")
         message = f"{target.value}: TensorFlow cannot convert this model ({first}); expected layers that TFLite has"
         raise ConversionError(message) from error
-    _check(flatbuffer, target)
+    _check(flatbuffer, target, planes=planes)
     return flatbuffer
 
 
-def make_converter(model: Any, target: Target, representative: NDArray[np.uint8] | None) -> Any:
+def make_converter(
+    model: Any, target: Target, representative: NDArray[np.uint8] | None, *, planes: bool = False
+) -> Any:
     """A configured ``tf.lite.TFLiteConverter``, for one picture at a time."""
-    if target is Target.INT8 and representative is not None:
+    if target is Target.INT8 and representative is not None and not planes:
         model = prepare_for_int8(model, representative)
     height, width = model.input_shape[1:3]
     signature = tf.TensorSpec((1, height, width, 3), tf.float32, name="image")
@@ -72,17 +77,18 @@ def make_converter(model: Any, target: Target, representative: NDArray[np.uint8]
         converter.representative_dataset = lambda: ([picture[np.newaxis].astype(np.float32)] for picture in samples)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = tf.uint8
-        converter.inference_output_type = tf.float32
+        converter.inference_output_type = tf.int8 if planes else tf.float32
     return converter
 
 
-def _check(flatbuffer: bytes, target: Target) -> None:
+def _check(flatbuffer: bytes, target: Target, *, planes: bool) -> None:
     """Re-open what was made: an int8 file takes raw bytes and computes with integers from end to end."""
     if target is not Target.INT8:
         return
     floats = float_tensors(flatbuffer)
-    if len(floats) != 1:
-        message = f"int8: expected one float tensor, the probabilities, found {len(floats)}: {', '.join(floats[:5])}"
+    if len(floats) != (0 if planes else 1):
+        expected = "no float tensor" if planes else "one float tensor, the probabilities"
+        message = f"int8: expected {expected}, found {len(floats)}: {', '.join(floats[:5])}"
         raise ConversionError(message)
     found = input_quantization(flatbuffer)
     if found != (1.0, 0):

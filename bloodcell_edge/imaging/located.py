@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -9,6 +10,9 @@ from .light import Halves
 
 if TYPE_CHECKING:
     from .image import Image
+
+SAME_CELL = 0.4
+"""Intersection over union from which two boxes are taken for the same cell where they are compared."""
 
 RED_CELL_UM = 7.5
 """Diameter of a red cell on a smear, µm (Bain, Blood Cells: A Practical Guide)."""
@@ -71,3 +75,23 @@ class Locator(Protocol):
         Raises:
             PictureError: a picture in which it cannot look; a scale that is not positive.
         """
+
+
+def overlap(one: Sequence[float], other: Sequence[float]) -> float:
+    """Intersection over union of two boxes (x, y, width, height)."""
+    width = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
+    height = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
+    shared = max(width, 0) * max(height, 0)
+    return shared / (one[2] * one[3] + other[2] * other[3] - shared)
+
+
+def matches(
+    found: Sequence[Sequence[float]], true: Sequence[Sequence[float]], least: float = SAME_CELL
+) -> list[tuple[float, int, int]]:
+    """(overlap, place in `found`, place in `true`) of boxes that fit, best first, each box used once."""
+    ranked = sorted(((overlap(a, b), i, j) for i, a in enumerate(found) for j, b in enumerate(true)), reverse=True)
+    pairs: list[tuple[float, int, int]] = []
+    for fit, i, j in ranked:
+        if fit >= least and all(i != a and j != b for _, a, b in pairs):
+            pairs.append((fit, i, j))
+    return pairs

@@ -49,14 +49,14 @@ class Interpreter:
             SpecError: the input is not one uint8 or float32 RGB picture.
         """
         self._native, self.runtime, self.why = native, runtime, why
-        entry, self._exit = native.get_input_details()[0], native.get_output_details()[0]
+        entry, self._exits = native.get_input_details()[0], native.get_output_details()
         shape, self._dtype = tuple(int(side) for side in entry["shape"]), entry["dtype"]
         if len(shape) != 4 or shape[0] != 1 or shape[3] != 3 or self._dtype not in (np.uint8, np.float32):
             message = f"{path}: expected a uint8 or float32 input of 1 x height x width x 3, found {shape}"
             raise SpecError(message)
         self._entry = entry["index"]
         self.input_size = (shape[1], shape[2])
-        self.outputs = int(self._exit["shape"][-1])
+        self.outputs = int(self._exits[0]["shape"][-1])
 
     def __repr__(self) -> str:
         """Name the runtime and the input."""
@@ -82,6 +82,28 @@ class Interpreter:
         Raises:
             PictureError: other pixels than these.
         """
+        answer = self._run(pixels)[0]
+        if answer.dtype != np.float32:
+            scale, zero_point = self._exits[0]["quantization"]
+            answer = (answer.astype(np.int64) - zero_point) * scale  # widened first: int8 minus int8 overflows
+        return np.asarray(answer, np.float32)
+
+    def planes(self, pixels: NDArray[np.uint8]) -> list[tuple[NDArray[Any], float, int]]:
+        """Run one picture through a network with several outputs.
+
+        Args:
+            pixels: as for `scores`.
+
+        Returns:
+            Each output as the network gives it, shape (height, width, channels), with its scale and zero point; both
+            are 0 where it gives floats. Interpreters differ in the order.
+
+        Raises:
+            PictureError: other pixels than these.
+        """
+        return [(plane, *exit_["quantization"]) for plane, exit_ in zip(self._run(pixels), self._exits, strict=True)]
+
+    def _run(self, pixels: NDArray[np.uint8]) -> list[NDArray[Any]]:
         if pixels.shape != (*self.input_size, 3) or pixels.dtype != np.uint8:
             height, width = self.input_size
             message = (
@@ -91,11 +113,7 @@ class Interpreter:
             raise PictureError(message)
         self._native.set_tensor(self._entry, pixels[np.newaxis].astype(self._dtype, copy=False))
         self._native.invoke()
-        answer = self._native.get_tensor(self._exit["index"])[0]
-        if answer.dtype != np.float32:
-            scale, zero_point = self._exit["quantization"]
-            answer = (answer.astype(np.int64) - zero_point) * scale  # widened first: int8 minus int8 overflows
-        return np.asarray(answer, np.float32)
+        return [self._native.get_tensor(exit_["index"])[0] for exit_ in self._exits]
 
 
 def load_interpreter(path: str | Path, *, threads: int = 1, plain: bool = False) -> Interpreter:

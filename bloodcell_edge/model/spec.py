@@ -16,7 +16,7 @@ from ..files import read_json, write_json
 from ..imaging.views import View
 from ..records import UNIDENTIFIED
 
-SPEC_VERSION = 1
+SPEC_VERSION = 2
 """Raise when an older reader would misunderstand a newer spec."""
 
 KERNEL_TOLERANCE = 20 / 256
@@ -71,6 +71,8 @@ class ModelSpec:
         kernel_tolerance: by which a score may differ between interpreters with other kernels, measured on this file.
         min_runtime: the oldest TFLite runtime that runs it, from its operators.
         golden: replayed at start.
+        locator: of view "cell": what finds the cells for it, see `locator.told`: name, hashes, kernel tolerance, golden
+            fields; None for view "frame", and in files of version 1.
         attribution: sources that must be named, a line each.
         card: what the model card says besides, see `card`.
         intended_use: what it is for.
@@ -99,6 +101,7 @@ class ModelSpec:
     kernel_tolerance: float = KERNEL_TOLERANCE
     min_runtime: str = ""
     golden: tuple[Golden, ...] = ()
+    locator: Mapping[str, Any] | None = None
     attribution: tuple[str, ...] = ()
     card: Mapping[str, Any] = field(default_factory=dict)
     intended_use: str = INTENDED_USE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..dataset.pictures import Dataset
@@ -42,8 +43,13 @@ def new_run_folder(name: str | None, recipe: Recipe, dataset: Dataset) -> RunFol
     if name is not None:
         return named_run(name)
     config = run_config(recipe, dataset)
+    return free_run(recipe.name, lambda run: is_unfinished(run, config))
+
+
+def free_run(name: str, goes_on: Callable[[RunFolder], bool]) -> RunFolder:
+    """The first folder of that name and a number that holds nothing, or an unfinished run to go on with."""
     number = 1
-    while not _is_free(run := RunFolder(RUNS / f"{recipe.name}-{number}")) and not is_unfinished(run, config):
+    while not _is_free(run := RunFolder(RUNS / f"{name}-{number}")) and not goes_on(run):
         number += 1
     return run
 

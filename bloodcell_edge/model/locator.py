@@ -1,0 +1,363 @@
+"""A learned locator: a small network that finds white cells and the scale, in a .tflite that describes itself.
+
+The picture is looked at once, as large as it fits into the network's input. Where red cells turn out so small that
+white cells would be a few points, it is looked at again in overlapping parts.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import PictureError, SpecError
+from ..imaging.image import resize
+from ..imaging.light import Halves
+from ..imaging.located import RED_CELL_UM, Box, Located
+from ..imaging.ranks import ranked
+from .archive import open_archive, seal, sha256_of
+from .decode import CHANNELS, FINE, FLOAT_SCALES, Decoder, Peak, Planes, Scale, as_bytes, different
+from .interpreter import Interpreter, interpreter_of
+from .locatorspec import LocatorSpec, locator_spec_from_json
+from .spec import canonical_json
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ..imaging.image import Image
+
+SPEC_FILE = "locator.json"
+SHIPPED = "locator.tflite"
+"""Among the shipped models."""
+
+_SMALLEST_SIDE = 16  # pixels
+_SMALL_RED_CELL = 6.5  # pixels of the input, below which the picture is looked at in parts
+_FINEST = 4  # times as fine as the whole picture
+_EMPTY_RANK = 95  # per cent of a picture's pixels are darker than its empty field
+_EDGE = 1  # pixel of the input: a box that comes so near to the picture's edge is cut by it
+_WHOLE = 88  # per cent of a cell that must be seen where the network says so
+
+
+@dataclass(frozen=True, eq=False)
+class LocatorFile:
+    """A locator's .tflite taken apart.
+
+    Attributes:
+        content: all of its bytes.
+        flatbuffer: the TFLite model alone.
+        spec: what it says of itself; its hash was checked.
+    """
+
+    content: bytes
+    flatbuffer: bytes
+    spec: LocatorSpec
+
+
+def pack_locator(flatbuffer: bytes, spec: LocatorSpec) -> bytes:
+    """Put a flatbuffer and its spec into one file's bytes; the hash is filled in.
+
+    Raises:
+        SpecError: there is a zip behind the flatbuffer already.
+    """
+    sealed = spec.with_(sha256=sha256_of(flatbuffer, canonical_json(spec.as_json())))
+    return seal(flatbuffer, {SPEC_FILE: json.dumps(sealed.as_json(), sort_keys=True).encode()}, name=spec.name)
+
+
+def unpack_locator(content: bytes, *, where: str) -> LocatorFile:
+    """Take a locator's file apart and check that its parts belong together.
+
+    Args:
+        content: the bytes of the file.
+        where: the file, for messages.
+
+    Raises:
+        SpecError: no spec inside, or its hash does not fit the rest.
+    """
+    flatbuffer, members = open_archive(content, (SPEC_FILE,), where=where, made_by="bce convert of a locator")
+    try:
+        values = json.loads(members[SPEC_FILE])
+    except ValueError as error:
+        message = f"{where}: {SPEC_FILE} cannot be read ({error}); copy the file again"
+        raise SpecError(message) from error
+    spec = locator_spec_from_json(values, where=f"{where}:{SPEC_FILE}")
+    found = sha256_of(flatbuffer, canonical_json(values))
+    if spec.sha256 != found:
+        message = (
+            f"{where}: damaged or changed since it was made (hash expected {spec.sha256[:12]}.., "
+            f"found {found[:12]}..); copy it again or run bce convert"
+        )
+        raise SpecError(message)
+    return LocatorFile(content, flatbuffer, spec)
+
+
+@dataclass(frozen=True, eq=False)
+class _Window:
+    """A part of a picture, (x, y, width, height) in its pixels, and the core of it that answers for cells."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+    core: tuple[int, int, int, int]
+
+
+class LearnedLocator:
+    """Finds the white cells of a picture with a network; may be called from several threads at once.
+
+    Attributes:
+        file: what it was made from.
+        spec: what it says of itself.
+    """
+
+    def __init__(self, file: LocatorFile, *, plain: bool = False) -> None:
+        """Join a file and interpreters; each thread opens its own when it first looks.
+
+        Args:
+            file: the locator.
+            plain: with the interpreter's built-in kernels alone, as older devices run it.
+        """
+        self.file, self.spec, self._plain = file, file.spec, plain
+        self._own = threading.local()
+
+    def __repr__(self) -> str:
+        """Name, target and hash."""
+        return f"LearnedLocator({self.spec.name}, {self.spec.target}, {self.spec.sha256[:12]})"
+
+    def __call__(self, image: Image, *, um_per_px: float | None = None) -> Located:
+        """Find the white cells of a field.
+
+        Args:
+            image: uint8 RGB, shape (height, width, 3), at least 16 pixels each way.
+            um_per_px: scale, µm per pixel, where it is known; else the picture tells it.
+
+        Raises:
+            PictureError: not such a picture; a scale that is not positive.
+        """
+        check(image, um_per_px)
+        halves = Halves(image)
+        peaks, red_cell_px = self.sightings(halves)
+        given = None if um_per_px is None else RED_CELL_UM / um_per_px
+        boxes = self._boxes(peaks, image.shape[:2])
+        return Located(tuple(sorted(boxes, key=lambda box: (box.y, box.x))), given or red_cell_px, halves)
+
+    def sightings(self, halves: Halves) -> tuple[list[Peak], float]:
+        """Cells of a picture in parts of its pixels (`FINE`), surest first; and the diameter of a red cell, pixels."""
+        height, width = halves.image.shape[:2]
+        whole = _Window(0, 0, width, height, (0, 0, width, height))
+        peaks, red_cell = self._look(halves, whole)
+        shrunk = max(height / self.spec.input_size[0], width / self.spec.input_size[1])
+        finer = min(2 ** math.ceil(math.log2(_SMALL_RED_CELL * shrunk / red_cell)), _FINEST, int(shrunk))
+        if red_cell >= _SMALL_RED_CELL * shrunk or finer < 2:
+            return peaks, red_cell
+        looks = [self._look(halves, part) for part in _parts(height, width, finer)]
+        everything = sorted((peak for found, _ in looks for peak in found), key=lambda peak: -peak.heat)
+        return list(different(everything)), float(np.median([red for _, red in looks]))
+
+    def _look(self, halves: Halves, window: _Window) -> tuple[list[Peak], float]:
+        """One look at a part of a picture."""
+        pixels, size, turned = self._shown(halves, window)
+        planes, decoder = self.planes(pixels)
+        found = decoder.peaks(planes, self.spec.threshold, size)
+        if turned:
+            found, size = [_transposed(peak) for peak in found], size[::-1]
+        placed = (_placed(peak, window, size) for peak in found)
+        kept = [peak for peak in placed if _in_core(peak, window.core)]
+        return kept, decoder.red_cell(planes, size[::-1] if turned else size) * window.width / size[1]
+
+    def _shown(self, halves: Halves, window: _Window) -> tuple[Image, tuple[int, int], bool]:
+        """A part as large as it fits into the input, upright ones turned; the size of what is picture; if turned."""
+        rows, columns = self.spec.input_size
+        turned = window.height > window.width
+        tall, wide = (columns, rows) if turned else (rows, columns)
+        shrink = max(window.height / tall, window.width / wide)
+        halvings = max(int(math.log2(shrink)), 0) if shrink > 1 else 0
+        source = halves.at(halvings)
+        if window.core != (0, 0, *halves.image.shape[1::-1]):
+            step = 1 << halvings
+            x, y = window.x // step, window.y // step
+            source = source[y : y + -(-window.height // step), x : x + -(-window.width // step)]
+        height, width = (min(max(round(side / shrink), 1), most) for side, most in
+                         ((window.height, tall), (window.width, wide)))  # fmt: skip
+        small = resize(np.ascontiguousarray(source), (height, width))
+        if turned:
+            small = np.ascontiguousarray(small.transpose(1, 0, 2))
+        size = (small.shape[0], small.shape[1])
+        if size == (rows, columns):
+            return small, size, turned
+        empty = [ranked(small[..., channel], _EMPTY_RANK, 100) for channel in range(3)]
+        padded = np.full((rows, columns, 3), empty, np.uint8)
+        padded[: size[0], : size[1]] = small
+        return padded, size, turned
+
+    def _interpreter(self) -> tuple[Interpreter, Decoder]:
+        """This thread's own."""
+        if not hasattr(self._own, "opened"):
+            interpreter = interpreter_of(self.file.flatbuffer, plain=self._plain)
+            if interpreter.input_size != self.spec.input_size:
+                message = (
+                    f"locator {self.spec.name}: expected an input of {self.spec.input_size} as its spec says, "
+                    f"found {interpreter.input_size}"
+                )
+                raise SpecError(message)
+            self._own.opened = interpreter, _decoder(interpreter, self.spec)
+        opened: tuple[Interpreter, Decoder] = self._own.opened
+        return opened
+
+    def planes(self, pixels: NDArray[np.uint8]) -> tuple[Planes, Decoder]:
+        """What the network says of one input, uint8 RGB (*input_size, 3), and what reads it."""
+        interpreter, decoder = self._interpreter()
+        return _planes(interpreter, pixels), decoder
+
+    def _boxes(self, peaks: Sequence[Peak], size: tuple[int, ...]) -> list[Box]:
+        """Boxes in whole pixels of a picture of (height, width)."""
+        height, width = size[:2]
+        near = _EDGE * max(height / self.spec.input_size[0], width / self.spec.input_size[1])
+        found = []
+        for peak in peaks:
+            left, top = (peak.left + FINE // 2) // FINE, (peak.top + FINE // 2) // FINE
+            right, bottom = (peak.right + FINE // 2) // FINE, (peak.bottom + FINE // 2) // FINE
+            at_edge = left <= near or top <= near or right >= width - near or bottom >= height - near
+            touching = any(_touch(peak, other) for other in peaks if other is not peak)
+            whole = not at_edge and peak.seen >= _WHOLE
+            found.append(Box(left, top, max(right - left, 1), max(bottom - top, 1), whole, touching))
+        return found
+
+
+def check(image: Image, um_per_px: float | None) -> None:
+    """Refuse what no locator can look at.
+
+    Raises:
+        PictureError: not uint8 RGB of at least 16 pixels each way; a scale that is not positive.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or min(image.shape[:2]) < _SMALLEST_SIDE:
+        message = (
+            f"cannot look for cells in {image.dtype} of shape {image.shape}; expected uint8 RGB, "
+            f"(height, width, 3), at least {_SMALLEST_SIDE} pixels each way"
+        )
+        raise PictureError(message)
+    if um_per_px is not None and not 0 < um_per_px < math.inf:
+        message = f"cannot look for cells at {um_per_px} µm per pixel; expected a positive number, such as 0.1"
+        raise PictureError(message)
+
+
+def _planes(interpreter: Interpreter, pixels: NDArray[np.uint8]) -> Planes:
+    """What a network says, as bytes."""
+    by_channels = {plane.shape[-1]: (plane, scale) for plane, scale, _ in interpreter.planes(pixels)}
+    white, shape, ruler = (
+        _as_bytes(*by_channels[channels], usual)
+        for channels, usual in zip(CHANNELS.values(), FLOAT_SCALES, strict=True)
+    )
+    return Planes(np.ascontiguousarray(white[..., 0]), shape, ruler)
+
+
+def _as_bytes(plane: NDArray[Any], scale: float, usual: Scale) -> NDArray[np.uint8]:
+    """Of a plane of int8 values, or of floats where it has no scale."""
+    if not scale:
+        return as_bytes(plane, usual)
+    levels: NDArray[np.uint8] = plane.view(np.uint8) ^ np.uint8(0x80)
+    return levels
+
+
+def _decoder(interpreter: Interpreter, spec: LocatorSpec) -> Decoder:
+    grey = np.zeros((*spec.input_size, 3), np.uint8)
+    scales = {plane.shape[-1]: (scale, zero_point) for plane, scale, zero_point in interpreter.planes(grey)}
+    if set(scales) != set(CHANNELS.values()):
+        message = (
+            f"locator {spec.name}: expected outputs of {sorted(CHANNELS.values())} channels, found {sorted(scales)}"
+        )
+        raise SpecError(message)
+    found = [
+        Scale(*_unsigned(*scales[channels])) if scales[channels][0] else usual
+        for channels, usual in zip(CHANNELS.values(), FLOAT_SCALES, strict=True)
+    ]
+    return Decoder(*found[1:])
+
+
+def _unsigned(scale: float, zero_point: int) -> tuple[float, int]:
+    """Of int8 values that are read as bytes from 0 to 255."""
+    return float(scale), int(zero_point) + 128
+
+
+def _parts(height: int, width: int, finer: int) -> list[_Window]:
+    """Overlapping parts of one in `finer` of each side; their cores cover the picture without overlapping."""
+    tall, wide = -(-height // finer), -(-width // finer)
+    rows, columns = ([k * (side - part) // finer for k in range(finer + 1)] for side, part in
+                     ((height, tall), (width, wide)))  # fmt: skip
+    return [
+        _Window(x, y, wide, tall, (x0, y0, x1, y1))
+        for y, (y0, y1) in zip(rows, _cores(rows, tall, height), strict=True)
+        for x, (x0, x1) in zip(columns, _cores(columns, wide, width), strict=True)
+    ]
+
+
+def _cores(starts: Sequence[int], part: int, side: int) -> list[tuple[int, int]]:
+    """From the middle of the overlap before to the middle of the one after."""
+    seams = [0, *((start + before + part) // 2 for before, start in pairwise(starts)), side]
+    return list(pairwise(seams))
+
+
+def _placed(peak: Peak, window: _Window, size: tuple[int, int]) -> Peak:
+    """From pixels of the input to those of the picture; `size` is that of the part in the input."""
+    across, down = (window.width, size[1]), (window.height, size[0])
+    return Peak(
+        FINE * window.x + peak.left * across[0] // across[1],
+        FINE * window.y + peak.top * down[0] // down[1],
+        FINE * window.x + peak.right * across[0] // across[1],
+        FINE * window.y + peak.bottom * down[0] // down[1],
+        peak.heat,
+        peak.seen,
+    )
+
+
+def _transposed(peak: Peak) -> Peak:
+    return Peak(peak.top, peak.left, peak.bottom, peak.right, peak.heat, peak.seen)
+
+
+def _in_core(peak: Peak, core: tuple[int, int, int, int]) -> bool:
+    """Its middle; the picture's far edges count, too."""
+    x, y = (peak.left + peak.right) // (2 * FINE), (peak.top + peak.bottom) // (2 * FINE)
+    return core[0] <= x <= core[2] and core[1] <= y <= core[3]
+
+
+def _touch(one: Peak, other: Peak) -> bool:
+    """Whether the ellipses in two boxes meet; exactly so for discs."""
+    across = (one.left + one.right) - (other.left + other.right)
+    down = (one.top + one.bottom) - (other.top + other.bottom)
+    wide = one.right - one.left + other.right - other.left
+    tall = one.bottom - one.top + other.bottom - other.top
+    return (across * tall) ** 2 + (down * wide) ** 2 <= (wide * tall) ** 2
+
+
+def open_locator(content: bytes, *, where: str) -> LearnedLocator:
+    """A locator from the bytes of its file.
+
+    Raises:
+        SpecError: damaged, or without a spec.
+    """
+    return LearnedLocator(unpack_locator(content, where=where))
+
+
+def told(file: LocatorFile) -> dict[str, Any]:
+    """What the spec of a model says of the locator that it carries."""
+    spec = file.spec
+    return {
+        "name": spec.name,
+        "sha256": spec.sha256,
+        "file_sha256": sha256_of(file.content),
+        "kernel_tolerance": spec.kernel_tolerance,
+        "golden": spec.as_json()["golden"],
+    }
+
+
+@cache
+def shipped_locator() -> LearnedLocator:
+    """The locator that comes along."""
+    return open_locator((resources.files(__package__) / "shipped" / SHIPPED).read_bytes(), where=SHIPPED)

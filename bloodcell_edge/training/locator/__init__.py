@@ -1,0 +1,1 @@
+"""Training the locator: from pictures with boxes to a network that finds white cells."""
