@@ -251,8 +251,9 @@ def share_lit(unlit: Mask) -> float:
     height, width = unlit.shape
     off_x, off_y = (2 * np.arange(width) + 1 - width) * height, (2 * np.arange(height) + 1 - height) * width
     inside = (off_x * off_x)[None] + (off_y * off_y)[:, None] <= (width * height) ** 2
-    lit = np.count_nonzero(inside & (unlit == 0)) / max(np.count_nonzero(inside), 1)
-    return round(lit * min(width, height) / max(width, height), 6)
+    lit, whole = int(np.count_nonzero(inside & (unlit == 0))), int(np.count_nonzero(inside))
+    short, long = sorted((int(width), int(height)))
+    return round(lit * short / (whole * long), 6)
 
 
 def pieces_of(mask: Mask) -> tuple[NDArray[Any], NDArray[np.int32]]:
