@@ -55,16 +55,16 @@ class JsonSink(Closing):
                     label: round(score, 6) for label, score in with_other(prediction.scores, prediction.other).items()
                 },
                 "box": None if prediction.box is None else list(prediction.box),
+                "ms": round(prediction.latency_ms, 3),
                 "mark": prediction.mark,
                 "counted": prediction.counted,
                 "reason": prediction.reason,
-                "ms": round(prediction.latency_ms, 3),
             }
         )
 
     def no_cell(self, file: str) -> None:
         """The keys of an answer, without one."""
-        keys = ("label", "score", "scores", "box", "mark", "counted", "reason", "ms")
+        keys = ("label", "score", "scores", "box", "ms", "mark", "counted", "reason")
         self._line({"file": file, **dict.fromkeys(keys)})
 
     def error(self, file: str, reason: str) -> None:

@@ -66,8 +66,8 @@ def _gallery(part: Read, numbers: sqlite3.Row, most: int) -> str:
 def _crop(cell: sqlite3.Row) -> str:
     lines = [f"{100 * cell['score']:.0f} %, {cell['id']}"]
     if cell["label"] == UNIDENTIFIED:
-        why = REASONS.get(cell["reason"], cell["reason"])
-        lines.insert(0, why if cell["mark"] else f"{cell['top']}? {why}")
+        why = REASONS.get(cell["why"], cell["why"])
+        lines.insert(0, why if cell["mark"] else f"{cell['top']}? {why}".strip())
     told = escape(f"{cell['label']}, score {cell['score']:.3f}, of {cell['path']}")
     said = f"<b>person: {escape(cell['said'])}</b>" if cell["said"] else ""
     kind = ("reviewed" if cell["said"] == cell["label"] else "reviewed changed") if said else "unseen"

@@ -22,9 +22,9 @@ from .reader import Reader, Reading
 
 CSV_COLUMNS = tuple(
     "slide model model_sha256 field path sha256 taken_at status reason "
-    "cell label score x y width height top mark counted reviewed cell_reason".split()
+    "cell label score x y width height top mark counted reviewed why".split()
 )
-_CELL_COLUMNS = CSV_COLUMNS[CSV_COLUMNS.index("label") : -1]
+_CELL_COLUMNS = CSV_COLUMNS[CSV_COLUMNS.index("label") :]
 _GROUP_DIGITS = 16  # of a picture's hash: enough to tell pictures apart
 
 
@@ -66,10 +66,7 @@ def export_csv(store: Reader, stream: TextIO, *, slide: str | None = None) -> in
                 "field": field["id"],
                 **{key: field[key] for key in ("path", "sha256", "taken_at", "status", "reason")},
             }
-            of_cells = [
-                {"cell": cell["id"], **{key: cell[key] for key in _CELL_COLUMNS}, "cell_reason": cell["reason"]}
-                for cell in cells
-            ]
+            of_cells = [{"cell": cell["id"], **{key: cell[key] for key in _CELL_COLUMNS}} for cell in cells]
             writer.writerows(row | cell for cell in of_cells or [{}])
             number += max(1, len(cells))
     return number
@@ -133,7 +130,7 @@ def _cell_json(cell: sqlite3.Row) -> dict[str, Any]:
         "box": None if cell["x"] is None else box,
         "mark": cell["mark"],
         "counted": bool(cell["counted"]),
-        "reason": cell["reason"],
+        "reason": cell["why"],
         "reviewed": cell["reviewed"],
     }
 

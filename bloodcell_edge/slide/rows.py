@@ -152,7 +152,7 @@ def _insert_field(connection: sqlite3.Connection, reading: Reading, field: Field
             scores=json.dumps(with_other(cell.scores, cell.other)),
             mark=cell.mark,
             counted=int(cell.counted),
-            reason=cell.reason,
+            why=cell.reason or cell.mark,
         )
         if cell.crop is not None:
             _insert(connection, "crops", cell_id=cell_id, jpeg=cell.crop)

@@ -11,7 +11,7 @@ Tables (version 2; each id rises in the order of intake, whatever the clock does
 - cells: id, field_id, label, score, x, y, width, height (pixels of the field; null for a model that takes the whole
   picture), top (the best label, also where label is UNIDENTIFIED), scores (JSON: probability by label, and OTHER, the
   background's, where the model has one), mark (why the gate left it unidentified), counted (0: counted in an earlier
-  field, or not evaluated, since the edge cuts it), reason (from version 2 on; of UNIDENTIFIED: "edge", "touching", "low
+  field, or not evaluated, since the edge cuts it), why (from version 2 on; of UNIDENTIFIED: "edge", "touching", "low
   score", "other cell")
 - crops: cell_id, jpeg. The only rows that are ever dropped, see `crops.CROP_BUDGET_BYTES`
 - events: id, at, kind, message, slide_id, field_id
@@ -98,8 +98,8 @@ _TABLES_1 = (
 )
 _TABLES_2 = (
     "ALTER TABLE fields ADD COLUMN rule INTEGER NOT NULL DEFAULT 1",
-    "ALTER TABLE cells ADD COLUMN reason TEXT NOT NULL DEFAULT ''",
-    "UPDATE cells SET reason = CASE mark WHEN '' THEN 'low score' ELSE mark END WHERE label = 'UNIDENTIFIED'",
+    "ALTER TABLE cells ADD COLUMN why TEXT NOT NULL DEFAULT ''",
+    "UPDATE cells SET why = CASE mark WHEN '' THEN 'low score' ELSE mark END WHERE label = 'UNIDENTIFIED'",
 )
 MIGRATIONS: tuple[tuple[str, ...], ...] = (_TABLES_1, _TABLES_2)
 """Statements that bring a file from version i to i + 1. Never change one that was released: add the next."""
@@ -107,7 +107,7 @@ LOOKS: Mapping[int, tuple[str, ...]] = {
     1: (
         "CREATE TEMP VIEW fields AS SELECT *, 1 AS rule FROM main.fields",
         "CREATE TEMP VIEW cells AS SELECT *, CASE WHEN label <> 'UNIDENTIFIED' THEN '' WHEN mark = '' "
-        "THEN 'low score' ELSE mark END AS reason FROM main.cells",
+        "THEN 'low score' ELSE mark END AS why FROM main.cells",
     ),
 }
 """Statements by which a reader, who changes nothing, sees a file of version i as one of i + 1."""

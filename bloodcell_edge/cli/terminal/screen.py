@@ -91,8 +91,8 @@ def field_json(progress: FieldProgress) -> dict[str, Any]:
         "reason": field.reason,
         "cells": cells,
         "counts": dict(progress.counts),
-        "not_evaluated": progress.not_evaluated,
         "dropped": progress.dropped,
+        "not_evaluated": progress.not_evaluated,
     }
 
 
