@@ -21,6 +21,20 @@ if TYPE_CHECKING:
 UNIDENTIFIED = "UNIDENTIFIED"
 """The label of a cell that the model may not name: below the reject threshold, or marked."""
 
+OTHER = "OTHER"
+"""What the background's share is called among scores: of cells and things that are none of the labels."""
+
+LOW_SCORE, OTHER_CELL = "low score", "other cell"
+"""Reasons of UNIDENTIFIED besides the marks of `views`: the top score is too low; the background tops all labels."""
+
+REASONS = {
+    "edge": "cut by the edge",
+    "touching": "touches another",
+    LOW_SCORE: "score too low",
+    OTHER_CELL: "none of these",
+}
+"""Each reason of UNIDENTIFIED in words."""
+
 LARGEST_SCORE = 1.001
 """A float32 softmax may pass 1 by rounding; what is above is no probability."""
 
@@ -107,18 +121,24 @@ class Notice:
     Attributes:
         kind: "lost" and "back" (a camera or folder), "stale" (it gives only old frames), "setting" (a camera or folder
             does not do all that was asked), "unreadable" (a file that is no picture), "again" (content taken in
-            before), "ended" (a video stopped before its end), "full" (there is no room for results, or is again).
+            before), "ended" (a video stopped before its end), "full" (there is no room for results, or is again),
+            "rule" (a slide goes on by an earlier rule).
         text: what, where and why, in one line.
         at: when it was noticed, aware, UTC.
         path: the file it is about, if any.
         sha256: of that file's bytes, where they could be read.
     """
 
-    kind: Literal["lost", "back", "stale", "setting", "unreadable", "again", "ended", "full"]
+    kind: Literal["lost", "back", "stale", "setting", "unreadable", "again", "ended", "full", "rule"]
     text: str
     at: datetime
     path: Path | None = None
     sha256: str | None = None
+
+
+def with_other(scores: Mapping[str, float], other: float | None) -> dict[str, float]:
+    """Scores as they are written: of the labels, and under `OTHER` the background's share where there is one."""
+    return dict(scores) if other is None or OTHER in scores else {**scores, OTHER: other}
 
 
 @dataclass(frozen=True)
@@ -132,6 +152,9 @@ class Prediction:
         box: (x, y, width, height) in pixels of the picture; None where the model takes the whole picture.
         latency_ms: preparing and invoking, without decoding; of a picture with several cells, each one's share.
         mark: why the cell may not be named, see `views.Shown`; empty where it may.
+        reason: of UNIDENTIFIED, one of `REASONS`; else empty.
+        counted: False for a cell that is not evaluated: too little is seen of it.
+        other: share of the background, where the model has one.
     """
 
     label: str
@@ -140,6 +163,9 @@ class Prediction:
     box: tuple[int, int, int, int] | None
     latency_ms: float
     mark: str = ""
+    reason: str = ""
+    counted: bool = True
+    other: float | None = None
 
 
 @dataclass(frozen=True)
@@ -152,8 +178,10 @@ class CellResult:
         scores: probability of each label.
         box: (x, y, width, height) in pixels of the field; None where the model takes the whole picture.
         mark: why the gate does not let it be named ("edge" or "touching"); empty where it does.
-        counted: False for a cell that was counted in an earlier field, or is cut by the edge and whole in another.
+        counted: False for a cell that was counted in an earlier field, or is not evaluated: too little is seen of it.
         crop: the cell's picture, a whole JPEG file; None where none is to be kept.
+        reason: of UNIDENTIFIED, one of `REASONS`; else empty.
+        other: share of the background, where the model has one.
 
     Raises:
         ValueError: no scores, or a marked cell that has a class.
@@ -166,6 +194,8 @@ class CellResult:
     mark: str = ""
     counted: bool = True
     crop: bytes | None = None
+    reason: str = ""
+    other: float | None = None
 
     def __post_init__(self) -> None:
         if not self.scores or not 0.0 <= self.score <= LARGEST_SCORE:

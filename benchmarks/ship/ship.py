@@ -41,6 +41,8 @@ FLOAT_FILE = "bloodcell-float16.tflite"
 PREDICTIONS = "predictions.csv"
 """What the shipped int8 file says to each held-back picture: the card's figures can be worked out again from it."""
 
+_CUT = "2"
+"""In the column "marked": a cell that the edge cuts, so that it is not evaluated; 1 is any other mark."""
 _COLUMNS = ("source", "file", "label", "group", "note", "found", "marked")
 
 
@@ -81,7 +83,8 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 FAILURES = (
     "Band forms are neutrophils; blasts, reactive lymphocytes and smudge cells were never shown, and can be named.",
-    "Cells cut by the picture's edge or touching another are UNIDENTIFIED whatever they are.",
+    "Cells that touch another are UNIDENTIFIED whatever they are; those of which the picture's edge leaves less than "
+    "three quarters are not evaluated.",
     "`bce evaluate DATA --plots DIR` draws the worst mistakes on your own labelled pictures.",
 )
 
@@ -129,14 +132,14 @@ def by_source(answers: Answers, spec: ModelSpec) -> list[dict[str, Any]]:
 def as_csv(answers: Answers, labels: Sequence[str]) -> str:
     """A row a picture; scores as the file gave them, empty where there was no cell."""
     rows = []
-    for picture, scores, found, marked in zip(
-        answers.pictures, answers.scores, answers.found, answers.marked, strict=True
+    for picture, scores, found, marked, cut in zip(
+        answers.pictures, answers.scores, answers.found, answers.marked, answers.cut, strict=True
     ):
         said = [f"{score:.8f}" for score in scores] if found else [""] * len(labels)
         source = source_of(picture)
         name = Path(picture.file).name
         about = (source.folder, name, picture.label, below_source(picture.group or ""), picture.note)
-        rows.append((*about, int(found), int(marked), *said))
+        rows.append((*about, int(found), _CUT if cut else int(marked), *said))
     return csv_text((*_COLUMNS, *labels), rows)
 
 
@@ -148,8 +151,9 @@ def load_predictions(path: Path, labels: Sequence[str]) -> Answers:
         for row in rows
     )
     scores = np.array([[float(row[label] or "nan") for label in labels] for row in rows], np.float32)
-    found, marked = (np.array([row[key] == "1" for row in rows], np.bool_) for key in ("found", "marked"))
-    return Answers(pictures, scores, found, marked)
+    found = np.array([row["found"] == "1" for row in rows], np.bool_)
+    marked = np.array([row["marked"] != "0" for row in rows], np.bool_)
+    return Answers(pictures, scores, found, marked, np.array([row["marked"] == _CUT for row in rows], np.bool_))
 
 
 def source_of(picture: Picture) -> DataSource:

@@ -53,6 +53,10 @@ def evaluate(
         f"balanced {percent(found.balanced_accuracy)}, loss {found.loss or 0:.3f}, "
         f"ECE {percent(found.calibration.ece)}; {len(answers.seen)} left out as seen in training"
     )
+    click.echo(
+        f"named: {percent(found.coverage)} of the evaluated, {percent(found.accuracy_covered)} of these right; "
+        f"{found.cut} cut by the edge and not evaluated, {found.no_cell} without a cell"
+    )
     if answers.unknown["n"]:
         click.echo(f"none of these: n = {answers.unknown['n']}, {answers.unknown['rejected']} of them rejected")
     head = ("class", "n", "precision", "recall", "f1", "specificity")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
+from ..imaging.views import EDGE
 from ..model.calibration import NONE
 from ..progress import SILENT, Reporter
 from ..statistics.metrics import Evaluation, evaluate
@@ -61,12 +62,14 @@ class Answers:
         scores: probabilities, shape (n, labels); NaN where no cell was found.
         found: bool, shape (n,): where there is a cell, or the view is of whole pictures.
         marked: bool, shape (n,): cells that are UNIDENTIFIED whatever the scores, see `views.Shown`.
+        cut: bool, shape (n,): those of them that are not evaluated, too little is seen of them.
     """
 
     pictures: tuple[Picture, ...]
     scores: NDArray[np.floating[Any]]
     found: NDArray[np.bool_]
     marked: NDArray[np.bool_]
+    cut: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -79,7 +82,7 @@ class Answers:
     def rows(self, chosen: NDArray[np.bool_]) -> Answers:
         """Some of them: `chosen` is bool, shape (n,)."""
         pictures = tuple(picture for picture, keep in zip(self.pictures, chosen, strict=True) if keep)
-        return Answers(pictures, self.scores[chosen], self.found[chosen], self.marked[chosen])
+        return Answers(pictures, self.scores[chosen], self.found[chosen], self.marked[chosen], self.cut[chosen])
 
     def truth(self, labels: Sequence[str]) -> NDArray[np.int64]:
         """Positions of the true labels, `NONE` for pictures of none of them; shape (n,)."""
@@ -92,10 +95,19 @@ class Answers:
         return np.asarray(self.found & ~self.marked & (top >= (reject_threshold or 0.0)), np.bool_)
 
     def rejections(self, reject_threshold: float | None) -> dict[str, int]:
-        """How many are given no label: "n" pictures, "rejected" of them, which is "unidentified" plus "no_cell"."""
+        """How many are given no label: "n" pictures, "rejected" of them, which is "unidentified" plus "no_cell".
+
+        "cut" of the unidentified ones are not evaluated.
+        """
         no_cell = int((~self.found).sum())
         rejected = int((~self.named(reject_threshold)).sum())
-        return {"n": len(self), "rejected": rejected, "unidentified": rejected - no_cell, "no_cell": no_cell}
+        return {
+            "n": len(self),
+            "rejected": rejected,
+            "unidentified": rejected - no_cell,
+            "no_cell": no_cell,
+            "cut": int(self.cut.sum()),
+        }
 
     def figures(self, spec: ModelSpec) -> Evaluation:
         """Every figure, by photograph where each picture's group is known.
@@ -111,6 +123,7 @@ class Answers:
             spec.labels,
             no_cell=~self.found,
             marked=self.marked,
+            cut=self.cut,
             groups=[picture.group for picture in self.pictures] if known else None,
             reject_threshold=spec.reject_threshold,
         )
@@ -151,12 +164,13 @@ class Questions:
         shown = self.shown[model.spec.shown_as]
         found = np.array([one is not None for one in shown], np.bool_)
         marked = np.array([one is not None and bool(one.mark) for one in shown], np.bool_)
+        cut = np.array([one is not None and one.mark == EDGE for one in shown], np.bool_)
         if not found.any():
-            return Answers(self.pictures, np.full((len(shown), len(model.spec.labels)), np.nan), found, marked)
+            return Answers(self.pictures, np.full((len(shown), len(model.spec.labels)), np.nan), found, marked, cut)
         given = model.scores(np.stack([one.pixels for one in shown if one is not None]))
         scores = np.full((len(shown), given.shape[1]), np.nan, given.dtype)
         scores[found] = given
-        return Answers(self.pictures, scores, found, marked)
+        return Answers(self.pictures, scores, found, marked, cut)
 
 
 def read_questions(
@@ -233,12 +247,13 @@ def _questions(
 
 def _joined(parts: Sequence[Answers], labels: int) -> Answers:
     if not parts:
-        return Answers((), np.empty((0, labels)), np.empty(0, np.bool_), np.empty(0, np.bool_))
+        return Answers((), np.empty((0, labels)), *(np.empty(0, np.bool_) for _ in range(3)))
     return Answers(
         tuple(picture for part in parts for picture in part.pictures),
         np.concatenate([part.scores for part in parts]),
         np.concatenate([part.found for part in parts]),
         np.concatenate([part.marked for part in parts]),
+        np.concatenate([part.cut for part in parts]),
     )
 
 

@@ -239,6 +239,23 @@ def find_unlit(small: Image) -> Mask | None:
     return None if margin.all() else margin
 
 
+def share_lit(unlit: Mask) -> float:
+    """Share that is seen of a cell which a rim of the light cuts, 0..1.
+
+    That is the lit part of the ellipse in the box of what is seen, over the disc as wide as the box is long: half of a
+    cell, cut straight, has a box half as wide as long.
+
+    Args:
+        unlit: uint8, shape (height, width) of that box: 1 where there is no light.
+    """
+    height, width = unlit.shape
+    off_x, off_y = (2 * np.arange(width) + 1 - width) * height, (2 * np.arange(height) + 1 - height) * width
+    inside = (off_x * off_x)[None] + (off_y * off_y)[:, None] <= (width * height) ** 2
+    lit, whole = int(np.count_nonzero(inside & (unlit == 0))), int(np.count_nonzero(inside))
+    short, long = sorted((int(width), int(height)))
+    return round(lit * short / (whole * long), 6)
+
+
 def pieces_of(mask: Mask) -> tuple[NDArray[Any], NDArray[np.int32]]:
     """What hangs together, corners too: the number of each pixel's piece, 0 outside, and OpenCV's stats of each."""
     import cv2

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import PictureError
-from .light import STEPS, Halves, find_unlit, halvings_until, pieces_of, square, with_light
-from .located import RED_CELL_UM, Box, Located
+from .light import STEPS, Halves, find_unlit, halvings_until, pieces_of, share_lit, square, with_light
+from .located import RED_CELL_UM, Box, Located, share_seen, sides_cut
 from .ranks import by_level, ranked
 
 if TYPE_CHECKING:
@@ -106,8 +106,7 @@ class _Edges:
     def cut(self, box: tuple[int, int, int, int]) -> bool:
         """At the picture's edge, or where its light ends: there the corners of a box do not count, cells are round."""
         left, top, right, bottom = box
-        height, width = self.size
-        if left == 0 or top == 0 or right == width or bottom == height:
+        if left == 0 or top == 0 or right == self.size[1] or bottom == self.size[0]:
             return True
         if self.unlit is None:
             return False
@@ -115,6 +114,12 @@ class _Edges:
         across, down = right - left + 2, bottom - top + 2
         off_x, off_y = (2 * columns + 1 - across) * down, (2 * rows + 1 - down) * across
         return bool((off_x * off_x + off_y * off_y <= across * across * down * down).any())
+
+    def seen(self, box: tuple[int, int, int, int]) -> float:
+        """Share of a cell at an edge that is seen."""
+        left, top, right, bottom = box
+        share = share_seen(right - left, bottom - top, *sides_cut((left, top, right - left, bottom - top), self.size))
+        return share if self.unlit is None else min(share, share_lit(self.unlit[top:bottom, left:right]))
 
 
 def locate(image: Image, *, um_per_px: float | None = None) -> Located:
@@ -147,10 +152,8 @@ def locate(image: Image, *, um_per_px: float | None = None) -> Located:
 
 def _check(image: Image, um_per_px: float | None) -> None:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or min(image.shape[:2]) < _SMALLEST_SIDE:
-        message = (
-            f"cannot look for cells in {image.dtype} of shape {image.shape}; expected uint8 RGB, "
-            f"(height, width, 3), at least {_SMALLEST_SIDE} pixels each way"
-        )
+        found, least = f"{image.dtype} of shape {image.shape}", f"at least {_SMALLEST_SIDE} pixels each way"
+        message = f"cannot look for cells in {found}; expected uint8 RGB, (height, width, 3), {least}"
         raise PictureError(message)
     if um_per_px is not None and not 0 < um_per_px < math.inf:
         message = f"cannot look for cells at {um_per_px} µm per pixel; expected a positive number, such as 0.1"
@@ -179,7 +182,7 @@ def _look(halves: Halves, halvings: int, red_cell_px: float | None) -> Located:
         for group, box in zip(groups, boxes, strict=True)
     ]
     cells = [
-        _whole_size(box, touching, edges.cut(box), 2**halvings, halves.image.shape[:2])
+        _whole_size(box, touching, edges, 2**halvings, halves.image)
         for box, touching in zip(boxes, crowded, strict=True)
     ]
     return Located(tuple(sorted(cells, key=lambda cell: (cell.y, cell.x))), red_cell_px, halves)
@@ -490,9 +493,8 @@ def _meet(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> b
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
-def _whole_size(box: tuple[int, int, int, int], touching: bool, cut: bool, factor: int, size: tuple[int, int]) -> Box:
+def _whole_size(box: tuple[int, int, int, int], touching: bool, edges: _Edges, factor: int, image: Image) -> Box:
     """A box of the small picture in pixels of the whole one."""
     left, top, right, bottom = (factor * side for side in box)
-    height, width = size
-    right, bottom = min(right, width), min(bottom, height)
-    return Box(left, top, right - left, bottom - top, not cut, touching)
+    height, width, whole = min(bottom, image.shape[0]) - top, min(right, image.shape[1]) - left, not edges.cut(box)
+    return Box(left, top, width, height, whole, touching, 1.0 if whole else edges.seen(box))

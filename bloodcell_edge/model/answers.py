@@ -14,7 +14,7 @@ from ..errors import MissingFile, PictureError
 from ..files import beside
 from ..imaging.folder import picture_files
 from ..imaging.image import read_image
-from ..records import Prediction
+from ..records import REASONS, Prediction, with_other
 from ..text import printable
 
 if TYPE_CHECKING:
@@ -51,15 +51,21 @@ class JsonSink(Closing):
                 "file": file,
                 "label": prediction.label,
                 "score": round(prediction.score, 6),
-                "scores": {label: round(score, 6) for label, score in prediction.scores.items()},
+                "scores": {
+                    label: round(score, 6) for label, score in with_other(prediction.scores, prediction.other).items()
+                },
                 "box": None if prediction.box is None else list(prediction.box),
                 "ms": round(prediction.latency_ms, 3),
+                "mark": prediction.mark,
+                "counted": prediction.counted,
+                "reason": prediction.reason,
             }
         )
 
     def no_cell(self, file: str) -> None:
         """The keys of an answer, without one."""
-        self._line({"file": file, "label": None, "score": None, "scores": None, "box": None, "ms": None})
+        keys = ("label", "score", "scores", "box", "ms", "mark", "counted", "reason")
+        self._line({"file": file, **dict.fromkeys(keys)})
 
     def error(self, file: str, reason: str) -> None:
         """Keys ``file`` and ``error``."""
@@ -82,9 +88,11 @@ class TableSink(Closing):
         return self
 
     def answer(self, file: str, prediction: Prediction) -> None:
-        """Label, score, milliseconds, file."""
-        line = f"{prediction.label:<13} {prediction.score:>6.3f} {prediction.latency_ms:>7.2f}  {printable(file)}\n"
-        self._stream.write(line)
+        """Label, score, milliseconds, file, and of an UNIDENTIFIED cell why."""
+        why = REASONS.get(prediction.reason, prediction.reason)
+        told = why if prediction.counted else f"not evaluated: {why}"
+        line = f"{prediction.label:<13} {prediction.score:>6.3f} {prediction.latency_ms:>7.2f}  {printable(file)}"
+        self._stream.write(f"{line}  ({told})\n" if told else f"{line}\n")
 
     def no_cell(self, file: str) -> None:
         """A line that says so."""
@@ -106,7 +114,8 @@ class CsvSink:
         temporary = self._stack.enter_context(beside(self._path))
         stream = temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace")  # names may be no UTF-8
         self._writer = csv.writer(self._stack.enter_context(stream))
-        self._writer.writerow(["file", "label", "score", *self._labels, "x", "y", "width", "height", "ms", "error"])
+        last = ["x", "y", "width", "height", "ms", "error", "mark", "counted", "reason"]
+        self._writer.writerow(["file", "label", "score", *self._labels, *last])
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -117,7 +126,7 @@ class CsvSink:
         scores = [f"{prediction.scores[label]:.6f}" for label in self._labels]
         box = prediction.box or ("", "", "", "")
         row = [file, prediction.label, f"{prediction.score:.6f}", *scores, *box, f"{prediction.latency_ms:.3f}", ""]
-        self._writer.writerow(row)
+        self._writer.writerow([*row, prediction.mark, int(prediction.counted), prediction.reason])
 
     def no_cell(self, file: str) -> None:
         """A row with the file alone."""
@@ -125,7 +134,7 @@ class CsvSink:
 
     def error(self, file: str, reason: str) -> None:
         """A row with the reason alone."""
-        self._writer.writerow([file, *[""] * (len(self._labels) + 7), reason])
+        self._writer.writerow([file, *[""] * (len(self._labels) + 7), reason, "", "", ""])
 
 
 def classify_paths(classifier: Classifier, paths: Sequence[Path], sinks: Sequence[Sink]) -> int:

@@ -12,7 +12,8 @@ import numpy as np
 
 from ..errors import SpecError
 from ..imaging.locate import locate
-from ..records import UNIDENTIFIED, Prediction
+from ..imaging.views import EDGE
+from ..records import LOW_SCORE, OTHER_CELL, UNIDENTIFIED, Prediction
 from .file import read_model_file
 from .golden import replay
 from .interpreter import Interpreter, load_interpreter
@@ -125,7 +126,7 @@ class Classifier:
             begun: when preparing began, by `time.perf_counter`; None for now.
         """
         start = time.perf_counter() if begun is None else begun
-        scores = [self.interpreter.scores(one.pixels)[: len(self.spec.labels)] for one in shown]
+        scores = [self.interpreter.scores(one.pixels) for one in shown]
         each_ms = (time.perf_counter() - start) * 1e3 / max(len(shown), 1)
         return tuple(predict(row, self.spec, one, latency_ms=each_ms) for row, one in zip(scores, shown, strict=True))
 
@@ -133,13 +134,28 @@ class Classifier:
 def predict(
     scores: NDArray[np.float32] | Sequence[float], spec: ModelSpec, shown: Shown, *, latency_ms: float
 ) -> Prediction:
-    """Turn probabilities into a `Prediction`; below the reject threshold, or marked, it is UNIDENTIFIED."""
-    top = int(np.argmax(scores))
-    score = float(scores[top])
-    rejected = bool(shown.mark) or (spec.reject_threshold is not None and score < spec.reject_threshold)
-    by_label = {label: float(value) for label, value in zip(spec.labels, scores, strict=True)}
-    label = UNIDENTIFIED if rejected else spec.labels[top]
-    return Prediction(label, score, by_label, shown.box, latency_ms, shown.mark)
+    """Turn the probabilities of all outputs into a `Prediction`.
+
+    Below the reject threshold, or marked, it is UNIDENTIFIED; marked `views.EDGE` it is not counted either.
+    """
+    by_output = {name: float(value) for name, value in zip(spec.outputs, scores, strict=True)}
+    other = by_output.pop(UNIDENTIFIED) if spec.background else None
+    top = max(by_output, key=by_output.__getitem__)
+    score = by_output[top]
+    reason = shown.mark
+    if not reason and spec.reject_threshold is not None and score < spec.reject_threshold:
+        reason = OTHER_CELL if other is not None and other > score else LOW_SCORE
+    return Prediction(
+        UNIDENTIFIED if reason else top,
+        score,
+        by_output,
+        shown.box,
+        latency_ms,
+        shown.mark,
+        reason,
+        counted=shown.mark != EDGE,
+        other=other,
+    )
 
 
 def _fastest(path: str | Path) -> Interpreter:

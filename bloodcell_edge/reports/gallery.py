@@ -6,14 +6,12 @@ import sqlite3
 from collections.abc import Iterator
 from html import escape
 
-from ..records import UNIDENTIFIED
+from ..records import REASONS, UNIDENTIFIED
 from .html import data_uri, paragraph, section, table
 from .read import Read
 
 GALLERY = 60
 """Crops of a class that a report shows; a page of 5 classes then has some 2 MB."""
-
-_MARKS = {"edge": "cut by the edge", "touching": "touches another"}
 
 
 def galleries(part: Read, most: int, level: int) -> Iterator[str]:
@@ -68,7 +66,8 @@ def _gallery(part: Read, numbers: sqlite3.Row, most: int) -> str:
 def _crop(cell: sqlite3.Row) -> str:
     lines = [f"{100 * cell['score']:.0f} %, {cell['id']}"]
     if cell["label"] == UNIDENTIFIED:
-        lines.insert(0, _MARKS.get(cell["mark"], cell["mark"]) or f"{cell['top']}?")
+        why = REASONS.get(cell["why"], cell["why"])
+        lines.insert(0, why if cell["mark"] else f"{cell['top']}? {why}".strip())
     told = escape(f"{cell['label']}, score {cell['score']:.3f}, of {cell['path']}")
     said = f"<b>person: {escape(cell['said'])}</b>" if cell["said"] else ""
     kind = ("reviewed" if cell["said"] == cell["label"] else "reviewed changed") if said else "unseen"

@@ -52,6 +52,7 @@ _EVENTS = {
     "ended": "a video stopped before its end",
     "given up": "the camera did not come back in time",
     "full": "the disk was full, or has room again",
+    "rule": "the slide goes on by the rule it was begun with",
     "crops": "room for crops ran out: the oldest were dropped",
     "salvage": "the store was damaged, and what could be read was saved",
 }
@@ -194,6 +195,7 @@ def _headlines(part: Read) -> str:
         [
             Tile(f"Identified {count.unit}", str(count.identified), asked, bad=not count.sufficient),
             Tile("Unidentified", unclear, f"{count.unidentified} of {part.total} counted; 95 % interval {limits}"),
+            Tile("Not evaluated", str(count.not_evaluated), "cut by the edge; in no count"),
             Tile("Fields used", str(n_fields - n_refused), f"of {n_fields} taken in; {n_refused} refused"),
         ]
     )
@@ -220,6 +222,8 @@ def _differential(part: Read) -> Iterator[str]:
         "the model's mistakes."
     )
     yield from map(paragraph, _explained(count))
+    if count.earlier_rule:
+        yield warning(f"By an earlier rule: {count.earlier_rule}.")
 
 
 def _class_row(count: Differential, label: str) -> tuple[object, ...]:
@@ -247,6 +251,7 @@ def _explained(count: Differential) -> Iterator[str]:
             f"test pictures{f' of {groups} photographs' if groups else ''}; the wider intervals hold the luck of that "
             f"test too. Of {count.correction.n} {count.unit}, unidentified ones by their top class."
         )
+        yield f"{count.correction.weighing.capitalize()}."
     related = "; ".join(f"{LOINC[label].code} {LOINC[label].display}" for label in (*count.labels, UNIDENTIFIED)
                         if label in LOINC)  # fmt: skip
     yield f"The LOINC terms are related, not equal: they are for a person's count of all leukocytes. {related}."
@@ -258,16 +263,19 @@ def _explained(count: Differential) -> Iterator[str]:
 def _fields(part: Read) -> Iterator[str]:
     used, refused = len(part.fields) - len(part.refused), part.refused
     bare = sum(not field["n_cells"] for field in part.fields) - len(refused)
-    (uncounted,) = part.cells("count(*) AS n, total(mark = 'edge') AS cut", where="counted = 0")
-    cut = int(uncounted["cut"])
+    (uncounted,) = part.cells("count(*) AS n", where="counted = 0")
+    again = uncounted["n"] - part.count.not_evaluated
     yield paragraph(
         f"{used} of {len(part.fields)} fields were used, {len(refused)} refused."
         f"{f' In {bare} of the used ones no white cell was found.' if bare else ''}"
     )
-    if uncounted["n"] > cut:
-        yield paragraph(f"Cells met again, counted in an earlier field only: {uncounted['n'] - cut}.")
-    if cut:
-        yield paragraph(f"Cells cut by the edge, to be counted in the field that shows them whole: {cut}.")
+    if again:
+        yield paragraph(f"Cells met again, counted in an earlier field only: {again}.")
+    if part.count.not_evaluated:
+        yield paragraph(
+            f"Not evaluated: {part.count.not_evaluated} cut by the edge, of which too little is seen. Where fields "
+            "overlap, a cell is counted in the first that shows enough of it."
+        )
     if not refused:
         return
     by_reason: dict[str, list[sqlite3.Row]] = {}

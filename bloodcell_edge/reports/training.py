@@ -270,9 +270,10 @@ def _summary(held: Mapping[str, Any], leaky: Mapping[str, Any] | None) -> list[t
         ("Loss (cross-entropy)", _fixed(held["loss"], 3), _fixed(other["validation_loss"], 3)),
         ("Balanced accuracy", share(held["balanced_accuracy"]), None),
         (f"Calibration error ({held['ece_bins']} bins)", share(held["ece"]), None),
-        ("Coverage (not rejected)", share(held["coverage"]), None),
+        ("Coverage (not rejected), of evaluated cells", share(held["coverage"]), None),
         ("Accuracy where covered", share(held["accuracy_covered"]), None),
         ("Pictures without a cell", held["no_cell"], None),
+        ("Cut by the edge, not evaluated", held.get("cut"), None),
     ]
     unknown = held.get("unknown")
     if unknown and unknown["n"]:

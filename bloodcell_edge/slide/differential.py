@@ -16,6 +16,7 @@ import numpy as np
 
 from ..records import UNIDENTIFIED
 from ..statistics.intervals import binomial_interval
+from .sampling import UNPLACED, Weighed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,6 +74,7 @@ class Correction:
     Attributes:
         shares: label -> corrected share.
         n: cells in it: those the model was asked about, UNIDENTIFIED ones by their top label.
+        why_unweighed: why they all weigh the same; empty where each has the weight of its size, see `sampling`.
         test_cells: label -> test pictures behind its row of the confusion matrix.
         test_groups: photographs these came from; None where every picture counted as one.
     """
@@ -81,6 +83,14 @@ class Correction:
     n: int
     test_cells: Mapping[str, int]
     test_groups: int | None
+    why_unweighed: str = ""
+
+    @property
+    def weighing(self) -> str:
+        """Whether cells are weighed by their size, in one sentence."""
+        if self.why_unweighed:
+            return f"corrected: cells are not weighed by their size, {self.why_unweighed}"
+        return "corrected: each cell is weighed by its size, since the edge cuts large ones more often"
 
 
 @dataclass(frozen=True)
@@ -97,6 +107,8 @@ class Differential:
         unit: "cells", or "pictures" for a model that takes the whole picture.
         correction: None where `why_uncorrected` says why.
         why_uncorrected: empty where there is a correction.
+        not_evaluated: cells of which the edge leaves too little; neither in the counts nor in `unidentified`.
+        earlier_rule: by which other rule than today's cut cells are counted, in words; empty where by today's.
     """
 
     labels: tuple[str, ...]
@@ -108,6 +120,8 @@ class Differential:
     unit: str
     correction: Correction | None
     why_uncorrected: str
+    not_evaluated: int = 0
+    earlier_rule: str = ""
 
     @property
     def identified(self) -> int:
@@ -148,6 +162,7 @@ class Differential:
                 "denominator": f"all counted {self.unit}",
                 "related_code": _code_json(UNIDENTIFIED),
             },
+            "not_evaluated": {"n": self.not_evaluated, "reason": "edge", "earlier_rule": self.earlier_rule},
             "interval_method": "clopper-pearson",
             "level": LEVEL,
             "shares": {label: self._class_json(label) for label in self.labels},
@@ -178,6 +193,8 @@ class Differential:
             "interval_method": f"simulated counts and confusion matrices, {DRAWS} draws, seed {SEED}",
             "denominator": f"{self.unit} that the model was asked about, {UNIDENTIFIED} ones by their top label",
             "n": self.correction.n,
+            "weighed_by_size": not self.correction.why_unweighed,
+            "why_unweighed": self.correction.why_unweighed,
             "test_cells": dict(self.correction.test_cells),
             "test_groups": self.correction.test_groups,
         }
@@ -197,6 +214,9 @@ def differential(
     cells: int = CELLS,
     figures: Mapping[str, Any] | None = None,
     unit: str = "cells",
+    not_evaluated: int = 0,
+    earlier_rule: str = "",
+    weighed: Weighed | str = UNPLACED,
 ) -> Differential:
     """Count, with exact intervals and, where the model brings its confusion matrix, corrected shares.
 
@@ -210,6 +230,9 @@ def differential(
         figures: `ModelSpec.figures`: "confusion" (rows true, columns predicted in the order of labels, last column no
             cell), and with it "n" and "n_groups" where several test pictures show one photograph.
         unit: "cells" or "pictures".
+        not_evaluated: cells that the edge cuts, in none of the counts.
+        earlier_rule: see `Differential`.
+        weighed: the cells of `called` by the chance to be counted, see `sampling.weigh`; or why all weigh the same.
 
     Raises:
         ValueError: a count of something that is no label, or below 0.
@@ -218,7 +241,7 @@ def differential(
     counts = _checked("counts", counts, labels)
     n = sum(counts.values())
     total = n + unidentified
-    correction = _correct(_checked("called", called or counts, labels), labels, figures or {})
+    correction = _correct(_checked("called", called or counts, labels), labels, figures or {}, weighed)
     return Differential(
         labels=labels,
         counts=counts,
@@ -229,6 +252,8 @@ def differential(
         unit=unit,
         correction=None if isinstance(correction, str) else correction,
         why_uncorrected=correction if isinstance(correction, str) else "",
+        not_evaluated=not_evaluated,
+        earlier_rule=earlier_rule,
     )
 
 
@@ -246,7 +271,9 @@ def _exact(k: int, n: int) -> Share | None:
     return Share(100.0 * k / n, 100.0 * low, 100.0 * high)
 
 
-def _correct(called: Mapping[str, int], labels: tuple[str, ...], figures: Mapping[str, Any]) -> Correction | str:
+def _correct(
+    called: Mapping[str, int], labels: tuple[str, ...], figures: Mapping[str, Any], weighed: Weighed | str
+) -> Correction | str:
     """The correction, or why there is none."""
     if not sum(called.values()):
         return "nothing counted"
@@ -262,12 +289,17 @@ def _correct(called: Mapping[str, int], labels: tuple[str, ...], figures: Mappin
     groups = figures.get("n_groups")
     grouped = groups is not None and 0 < groups < confusion.sum()
     numbers = np.array([called[label] for label in labels], np.float64)
+    n = int(numbers.sum())
+    if isinstance(weighed, Weighed):
+        sums = np.array([weighed.sums.get(label, 0.0) for label in labels], np.float64)
+        numbers = sums * (weighed.n / sums.sum())
     shares = corrected_shares(numbers, tested * (groups / confusion.sum() if grouped else 1.0))
     return Correction(
         shares=dict(zip(labels, shares, strict=True)),
-        n=int(numbers.sum()),
+        n=n,
         test_cells=dict(zip(labels, tested.sum(axis=1).astype(int).tolist(), strict=True)),
         test_groups=groups if grouped else None,
+        why_unweighed=weighed if isinstance(weighed, str) else "",
     )
 
 
@@ -288,7 +320,7 @@ def corrected_shares(called: Floats, confusion: Floats) -> tuple[Share, ...]:
     Rows count as independent tests: give effective numbers where several pictures show one cell.
 
     Args:
-        called: cells by label, float64, shape (labels,), sum above 0.
+        called: cells by label, float64, shape (labels,), sum above 0; weighed ones, so many as would be as sure.
         confusion: tests, rows true, columns called, float64, shape (labels, labels), no row empty; need not be whole.
 
     Returns:

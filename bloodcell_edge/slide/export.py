@@ -22,7 +22,7 @@ from .reader import Reader, Reading
 
 CSV_COLUMNS = tuple(
     "slide model model_sha256 field path sha256 taken_at status reason "
-    "cell label score x y width height top mark counted reviewed".split()
+    "cell label score x y width height top mark counted reviewed why".split()
 )
 _CELL_COLUMNS = CSV_COLUMNS[CSV_COLUMNS.index("label") :]
 _GROUP_DIGITS = 16  # of a picture's hash: enough to tell pictures apart
@@ -130,6 +130,7 @@ def _cell_json(cell: sqlite3.Row) -> dict[str, Any]:
         "box": None if cell["x"] is None else box,
         "mark": cell["mark"],
         "counted": bool(cell["counted"]),
+        "reason": cell["why"],
         "reviewed": cell["reviewed"],
     }
 

@@ -14,17 +14,24 @@ from typing import TYPE_CHECKING, Any
 
 from ..closing import Closing
 from ..errors import MissingFile, StoreError
+from ..imaging.views import EDGE
 from ..model.spec import ModelSpec, spec_from_json
 from ..text import plain
 from .differential import CELLS, Differential, differential
+from .sampling import OLD_RULE, UNPLACED, Sighting, Weighed, weigh
 from .sqlite import connect, plain_errors
-from .tables import refuse_foreign, refuse_other_version
+from .tables import look_through, refuse_foreign
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 
 DEFAULT_STORE = Path("bloodcell.sqlite")
+
+CUT_UNIDENTIFIED, CUT_NOT_EVALUATED = 1, 2
+"""Rules for cut cells: each is UNIDENTIFIED, and without overlap counted so (before version 2 of the store); one of
+which too little is seen is not evaluated, the others are named and counted (`views.LEAST_SEEN`)."""
+EARLIER_RULE = "cut cells counted as UNIDENTIFIED (before version 2 of the store)"
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,7 @@ class Reading:
         model_id: in the table models.
         model: the model's name.
         model_sha256: of the model file.
+        rule: by which its cut cells are counted, `CUT_UNIDENTIFIED` or `CUT_NOT_EVALUATED`; that of its first field.
     """
 
     slide_id: int
@@ -44,6 +52,12 @@ class Reading:
     model_id: int
     model: str
     model_sha256: str
+    rule: int = CUT_NOT_EVALUATED
+
+    @property
+    def earlier_rule(self) -> str:
+        """The rule in words; empty for today's."""
+        return EARLIER_RULE if self.rule == CUT_UNIDENTIFIED else ""
 
 
 def open_to_read(path: Path) -> sqlite3.Connection:
@@ -51,7 +65,7 @@ def open_to_read(path: Path) -> sqlite3.Connection:
 
     Raises:
         MissingFile: no such file.
-        StoreError: no store, damaged, or of another version.
+        StoreError: no store, damaged, or of a newer version.
     """
     if not path.exists():
         message = f"{path}: no such store; bce run makes one"
@@ -60,11 +74,31 @@ def open_to_read(path: Path) -> sqlite3.Connection:
         connection = connect(path, write=False)
         try:
             refuse_foreign(connection, path)
-            refuse_other_version(connection, path)
+            look_through(connection, path)
         except BaseException:
             connection.close()
             raise
     return connection
+
+
+def _weighed(reading: Reading, cells: Sequence[sqlite3.Row]) -> Weighed | str:
+    """Its cells by the chance to be counted, those the model was asked about by their top label; or why not."""
+    if reading.rule == CUT_UNIDENTIFIED:
+        return OLD_RULE
+    if any(None in (row["x"], row["across"]) for row in cells):
+        return UNPLACED
+    return weigh(
+        [
+            Sighting(
+                row["field_id"],
+                (row["x"], row["y"], row["width"], row["height"]),
+                (row["across"], row["down"]),
+                row["top"] if row["counted"] and not row["mark"] else None,
+                again=not row["counted"] and row["mark"] != EDGE,
+            )
+            for row in cells
+        ]
+    )
 
 
 class Reader(Closing):
@@ -87,7 +121,7 @@ class Reader(Closing):
 
         Raises:
             MissingFile: no such file.
-            StoreError: no store, damaged, or of another version.
+            StoreError: no store, damaged, or of a newer version.
         """
         path = Path(path)
         return cls(path, open_to_read(path))
@@ -134,8 +168,9 @@ class Reader(Closing):
             StoreError: no slide of that name.
         """
         found = self.rows(
-            "SELECT slides.id AS slide_id, slides.name AS slide, models.id AS model_id, models.name AS model, sha256 "
-            "FROM (SELECT slide_id, model_id, min(id) AS first FROM fields GROUP BY 1, 2) AS used "
+            "SELECT slides.id AS slide_id, slides.name AS slide, models.id AS model_id, models.name AS model, sha256, "
+            "rule FROM "
+            "(SELECT slide_id, model_id, min(id) AS first, min(rule) AS rule FROM fields GROUP BY 1, 2) AS used "
             "JOIN slides ON slides.id = used.slide_id JOIN models ON models.id = used.model_id "
             "WHERE ?1 IS NULL OR slides.name = ?1 ORDER BY 1, first",
             (slide if slide is None else plain(slide),),
@@ -159,16 +194,18 @@ class Reader(Closing):
             cells: identified cells below which no percentage is stated.
         """
         spec = self.spec(reading)
-        found = self.rows(
-            "SELECT label, top, mark = '' AS asked, count(*) AS n FROM cells JOIN fields ON fields.id = field_id "
-            "WHERE slide_id = ? AND model_id = ? AND counted = 1 GROUP BY 1, 2, 3",
-            (reading.slide_id, reading.model_id),
-        )
         counts: Counter[str] = Counter()
         called: Counter[str] = Counter()
-        for row in found:
-            counts[row["label"]] += row["n"]
-            called[row["top"]] += row["n"] * row["asked"]
+        cut = 0
+        cells_found = self.rows(
+            "SELECT field_id, label, top, mark, counted, x, y, cells.width, cells.height, fields.width AS across, "
+            "fields.height AS down FROM cells JOIN fields ON fields.id = field_id WHERE slide_id = ? AND model_id = ?",
+            (reading.slide_id, reading.model_id),
+        )
+        for row in cells_found:
+            counts[row["label"]] += row["counted"]
+            called[row["top"]] += row["counted"] and not row["mark"]
+            cut += row["mark"] == EDGE and not row["counted"]
         return differential(
             {label: counts[label] for label in spec.labels},
             labels=spec.labels,
@@ -177,6 +214,9 @@ class Reader(Closing):
             cells=cells,
             figures=spec.figures,
             unit="cells" if spec.view == "cell" else "pictures",
+            not_evaluated=cut,
+            earlier_rule=reading.earlier_rule,
+            weighed=_weighed(reading, cells_found),
         )
 
     def fingerprints(self, reading: Reading, most: int) -> list[bytes]:

@@ -9,9 +9,9 @@ from typing import Any
 
 from ..errors import SpecError
 from ..model.spec import ModelSpec
-from ..records import FieldResult
+from ..records import FieldResult, with_other
 from ..text import now, plain, utc
-from .reader import Reading
+from .reader import CUT_NOT_EVALUATED, Reading
 
 _UNSTORED = ("seen", "golden", "representative")  # parts of a spec that are long and of no use to a reader
 
@@ -87,7 +87,9 @@ def enter_reading(connection: sqlite3.Connection, slide: str, spec: ModelSpec, f
         )
     slide_id = found("SELECT id FROM slides WHERE name = ?", slide)["id"]
     model = found("SELECT id, name FROM models WHERE sha256 = ?", spec.sha256)
-    return Reading(slide_id, slide, model["id"], model["name"], spec.sha256)
+    known = "SELECT min(rule) FROM fields WHERE slide_id = ? AND model_id = ?"
+    rule = connection.execute(known, (slide_id, model["id"])).fetchone()[0]
+    return Reading(slide_id, slide, model["id"], model["name"], spec.sha256, rule or CUT_NOT_EVALUATED)
 
 
 def insert_item(connection: sqlite3.Connection, item: Pending) -> Stored | None:
@@ -132,6 +134,7 @@ def _insert_field(connection: sqlite3.Connection, reading: Reading, field: Field
         fingerprint=field.fingerprint,
         latency_ms=field.latency_ms,
         n_cells=len(field.cells),
+        rule=reading.rule,
     )
     for cell in field.cells:
         x, y, wide, high = cell.box or (None, None, None, None)
@@ -146,9 +149,10 @@ def _insert_field(connection: sqlite3.Connection, reading: Reading, field: Field
             width=wide,
             height=high,
             top=cell.top,
-            scores=json.dumps(cell.scores),
+            scores=json.dumps(with_other(cell.scores, cell.other)),
             mark=cell.mark,
             counted=int(cell.counted),
+            why=cell.reason or cell.mark,
         )
         if cell.crop is not None:
             _insert(connection, "crops", cell_id=cell_id, jpeg=cell.crop)

@@ -6,15 +6,18 @@
 
 What is counted:
 
-- Every cell of a used field, once. One that is cut by the edge, touches another, or scores too low is UNIDENTIFIED.
-- Under a moving stage (`Settings.overlap`) a cell is counted in the first field that shows it whole. One cut by the
-  edge is kept with its mark, but not counted: it is whole in a neighbouring field, or was never seen whole. What two
+- Every cell of a used field, once. One that touches another, or scores too low, is UNIDENTIFIED.
+- A cell of which too little is seen (`views.LEAST_SEEN`), because the picture's edge or the rim of the light cuts it,
+  is not evaluated: kept with its mark, and neither in the classes nor in the share unidentified. Their number is
+  stated.
+- Under a moving stage (`Settings.overlap`) a cell is counted in the first field that shows enough of it. What two
   fields share should have room for a cell: three drawn scans of 36 fields with 30 % overlap counted 365 of 366 cells
   at 640 x 480 pixels, but 158 of 167 at 320 x 240, where a cell is about as wide as what two fields share.
 - What fields share is remembered by the run that takes them in. Where the pictures of an earlier run come again, as
   those of a folder do, it is remembered anew. Those of a camera do not: only the fields themselves are known again.
   Going on with such a slide, begin where it was left or on a fresh field.
-- Without that, as in a folder of single photographs, a cut cell is counted as UNIDENTIFIED: it does not come again.
+- A slide goes on by the rule that it was begun with (`Reading.rule`): before version 2 of the store every cut cell was
+  UNIDENTIFIED, and without overlap counted so.
 - A refused field is kept with the reason and counts nothing.
 """
 
@@ -33,18 +36,18 @@ from ..errors import DiskFull, PictureError, SourceError
 from ..imaging.image import encode_jpeg
 from ..imaging.located import RED_CELL_UM, Located
 from ..imaging.quality import QualityLimits, judge
-from ..imaging.views import CROP_UM, clipped, crop, window
+from ..imaging.views import CROP_UM, EDGE, LEAST_SEEN, NONE_CUT, clipped, crop, is_cut, window
 from ..records import UNIDENTIFIED, CellResult, FieldLook, FieldResult, Notice, PreparedField
 from ..text import now, plain
 from .differential import CELLS
+from .reader import CUT_UNIDENTIFIED, Reading
 
 if TYPE_CHECKING:
     from ..capture import Source
     from ..imaging.image import Image
     from ..imaging.located import Rectangle
     from ..model.classifier import Classifier
-    from ..records import Frame
-    from .reader import Reading
+    from ..records import Frame, Prediction
     from .rows import Stored
     from .store import Store
 
@@ -82,12 +85,14 @@ class FieldProgress:
         field: used or refused.
         counts: label -> cells counted on this slide by this model up to this field, UNIDENTIFIED last.
         dropped: frames that the source has thrown away so far.
+        not_evaluated: cells of this slide that the edge cuts, up to this field; they are in no count.
     """
 
     field_id: int
     field: FieldResult
     counts: Mapping[str, int]
     dropped: int
+    not_evaluated: int = 0
 
 
 @dataclass(frozen=True)
@@ -177,13 +182,19 @@ class _Loop:
         known = [] if self._overlap is None else self._store.fingerprints(self._reading, _REMEMBERED)
         self._fingerprints: deque[bytes] = deque(known, maxlen=_REMEMBERED)
         self._counts = self._store.counts(self._reading)
-        self._uncommitted: deque[tuple[FieldResult, dict[str, int], int]] = deque()
+        self._not_evaluated = self._store.not_evaluated(self._reading)
+        self._least_seen = NONE_CUT if self._reading.rule == CUT_UNIDENTIFIED else LEAST_SEEN
+        self._uncommitted: deque[tuple[FieldResult, dict[str, int], int, int]] = deque()
         self._statuses = {"used": 0, "refused": 0}
         self._again = self._unreadable = 0
 
     def run(self, wanted: Trigger) -> Outcome:
         """Until it ends."""
         self._listen()
+        if self._reading.rule == CUT_UNIDENTIFIED:
+            told = f"slide {self._reading.slide} was begun by an earlier bce and goes on by its rule"
+            more = f"{self._reading.earlier_rule}; another --slide counts by the present one"
+            self._noticed(Notice("rule", f"{told}: {more}", now()))
         try:
             ended = self._frames(wanted)
             self._write(self._store.flush)
@@ -271,7 +282,7 @@ class _Loop:
         """What the model and the store are to have of a field; nothing of a refused one."""
         if look.reason or look.located is None:
             return PreparedField((), look)
-        shown = self._classifier.spec.shown_as.show(image, look.located)
+        shown = self._classifier.spec.shown_as.show(image, look.located, least_seen=self._least_seen)
         keeps = self._settings.crops and any(one.box for one in shown)
         return PreparedField(shown, look, self._crops(image, look.located) if keeps else {})
 
@@ -292,11 +303,12 @@ class _Loop:
         return self._unseen(frame, look)
 
     def _unseen(self, frame: Frame, look: FieldLook) -> frozenset[Rectangle]:
-        """Boxes of whole cells that no field before has shown; from now on they are known."""
+        """Boxes of cells, seen well enough, that no field before has shown so; from now on they are known."""
         if self._overlap is None or look.located is None:
             return frozenset()
-        whole = [box.rectangle for box in look.located.cells if box.whole]
-        return frozenset(self._overlap.new_cells(frame, whole))
+        size = frame.image.shape
+        seen = [box.rectangle for box in look.located.cells if not is_cut(box, size, self._least_seen)]
+        return frozenset(self._overlap.new_cells(frame, seen))
 
     def _cells(self, ready: PreparedField, new: frozenset[Rectangle] | None) -> tuple[CellResult, ...]:
         """What the model says of the cells of a field; `new` as `_new` gives it."""
@@ -307,11 +319,18 @@ class _Loop:
                 one.scores,
                 one.box,
                 one.mark,
-                counted=one.box is None or new is None or one.box in new,
+                counted=self._counts_one(one, new),
                 crop=None if one.box is None else ready.crops.get(one.box),
+                reason=one.reason,
+                other=one.other,
             )
             for one in self._classifier.answer(ready.shown)
         )
+
+    def _counts_one(self, cell: Prediction, new: frozenset[Rectangle] | None) -> bool:
+        """Whether a cell is counted in this field: evaluated by the slide's rule, and not counted in an earlier one."""
+        evaluated = cell.counted or self._reading.rule == CUT_UNIDENTIFIED
+        return evaluated and (cell.box is None or new is None or cell.box in new)
 
     def _add(self, frame: Frame, look: FieldLook, cells: tuple[CellResult, ...], latency_ms: float) -> None:
         """Into the store, and for `committed` to show."""
@@ -334,9 +353,10 @@ class _Loop:
         counts = dict(self._counts)
         for cell in cells:
             counts[cell.label] += cell.counted
-        self._uncommitted.append((result, counts, frame.dropped))
+        cut = self._not_evaluated + sum(cell.mark == EDGE and not cell.counted for cell in cells)
+        self._uncommitted.append((result, counts, frame.dropped, cut))
         self._write(lambda: self._store.add(self._reading, result))
-        self._counts = counts
+        self._counts, self._not_evaluated = counts, cut
         self._statuses[result.status] += 1
 
     def committed(self, group: Sequence[Stored]) -> None:
@@ -344,9 +364,9 @@ class _Loop:
         for stored in group:
             if not self._uncommitted or stored.field is not self._uncommitted[0][0]:
                 continue  # not added by this run
-            result, counts, dropped = self._uncommitted.popleft()
+            result, counts, dropped, cut = self._uncommitted.popleft()
             if not stored.again:
-                self._on_field(FieldProgress(stored.field_id, result, counts, dropped))
+                self._on_field(FieldProgress(stored.field_id, result, counts, dropped, cut))
 
     def _path(self, frame: Frame) -> str:
         """The file as it was named, or the source and the frame's number. Names that are no UTF-8 are escaped."""

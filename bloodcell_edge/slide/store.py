@@ -24,6 +24,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ..errors import StoreError
+from ..imaging.views import EDGE
 from ..model.spec import ModelSpec
 from ..records import UNIDENTIFIED, FieldResult
 from ..text import now, utc
@@ -160,6 +161,14 @@ class Store(Reader):
         )
         found = {row["label"]: row["n"] for row in self.rows(query, (reading.slide_id, reading.model_id))}
         return {label: found.get(label, 0) for label in (*self.spec(reading).labels, UNIDENTIFIED)}
+
+    def not_evaluated(self, reading: Reading) -> int:
+        """Cells cut by the edge that are in no count; what is not committed yet is not in it."""
+        query = (
+            "SELECT count(*) FROM cells JOIN fields ON fields.id = field_id "
+            "WHERE slide_id = ? AND model_id = ? AND counted = 0 AND mark = ?"
+        )
+        return int(self.rows(query, (reading.slide_id, reading.model_id, EDGE))[0][0])
 
     def has(self, reading: Reading, sha256: str) -> bool:
         """True where this picture was taken in before, so that it need not be looked at again (note it as an event)."""

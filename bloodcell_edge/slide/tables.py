@@ -1,16 +1,18 @@
 """The tables of a store, and how an older file is brought up.
 
-Tables (version 1; each id rises in the order of intake, whatever the clock does; times are ISO 8601, UTC):
+Tables (version 2; each id rises in the order of intake, whatever the clock does; times are ISO 8601, UTC):
 
 - slides: id, name, created_at
 - models: id, sha256 (of the model file), name, target, view, labels (JSON list), reject_threshold, file, spec (JSON,
   without golden samples and hashes of training pictures), added_at
 - fields: id, slide_id, model_id, path, sha256, taken_at, status ("used", "refused"), reason, monotonic_ns, width,
-  height, um_per_px, quality (JSON: number by name), latency_ms, n_cells. One for each (slide_id, sha256, model_id)
+  height, um_per_px, quality (JSON: number by name), latency_ms, n_cells, rule (from version 2 on; by which cut cells
+  are counted, see `reader.Reading`). One for each (slide_id, sha256, model_id)
 - cells: id, field_id, label, score, x, y, width, height (pixels of the field; null for a model that takes the whole
-  picture), top (the best label, also where label is UNIDENTIFIED), scores (JSON: probability by label), mark (why the
-  gate left it unidentified), counted (0: counted in an
-  earlier field; or cut by the edge under a moving stage, and left for the field that shows it whole)
+  picture), top (the best label, also where label is UNIDENTIFIED), scores (JSON: probability by label, and OTHER, the
+  background's, where the model has one), mark (why the gate left it unidentified), counted (0: counted in an earlier
+  field, or not evaluated, since the edge cuts it), why (from version 2 on; of UNIDENTIFIED: "edge", "touching", "low
+  score", "other cell")
 - crops: cell_id, jpeg. The only rows that are ever dropped, see `crops.CROP_BUDGET_BYTES`
 - events: id, at, kind, message, slide_id, field_id
 - reviews: id, cell_id, at, reviewer, label, note. What a person said of a cell; the model's answer stays in cells
@@ -19,6 +21,7 @@ Tables (version 1; each id rises in the order of intake, whatever the clock does
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import StoreError
@@ -93,8 +96,21 @@ _TABLES_1 = (
         note TEXT NOT NULL)""",
     "CREATE INDEX reviews_by_cell ON reviews (cell_id)",
 )
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_TABLES_1,)
+_TABLES_2 = (
+    "ALTER TABLE fields ADD COLUMN rule INTEGER NOT NULL DEFAULT 1",
+    "ALTER TABLE cells ADD COLUMN why TEXT NOT NULL DEFAULT ''",
+    "UPDATE cells SET why = CASE mark WHEN '' THEN 'low score' ELSE mark END WHERE label = 'UNIDENTIFIED'",
+)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_TABLES_1, _TABLES_2)
 """Statements that bring a file from version i to i + 1. Never change one that was released: add the next."""
+LOOKS: Mapping[int, tuple[str, ...]] = {
+    1: (
+        "CREATE TEMP VIEW fields AS SELECT *, 1 AS rule FROM main.fields",
+        "CREATE TEMP VIEW cells AS SELECT *, CASE WHEN label <> 'UNIDENTIFIED' THEN '' WHEN mark = '' "
+        "THEN 'low score' ELSE mark END AS why FROM main.cells",
+    ),
+}
+"""Statements by which a reader, who changes nothing, sees a file of version i as one of i + 1."""
 TABLES = ("slides", "models", "fields", "cells", "crops", "events", "reviews")
 """Parents before children."""
 
@@ -126,12 +142,20 @@ def migrate(connection: sqlite3.Connection, path: Path) -> int:
     return found
 
 
-def refuse_other_version(connection: sqlite3.Connection, path: Path) -> None:
-    """Raise StoreError for tables that are not of the newest version: a reader changes nothing."""
+def look_through(connection: sqlite3.Connection, path: Path) -> None:
+    """Let a reader see an older file as one of the newest version; the file is not changed.
+
+    Raises:
+        StoreError: a newer bce made it, or its version cannot be looked through.
+    """
     found = version_of(connection)
-    if found != len(MIGRATIONS):
+    steps = range(found, len(MIGRATIONS))
+    if found > len(MIGRATIONS) or not all(version in LOOKS for version in steps):
         message = f"{path}: store version {found}, expected {len(MIGRATIONS)}; bce run brings an older one up"
         raise StoreError(message)
+    for version in steps:
+        for statement in LOOKS[version]:
+            connection.execute(statement)
 
 
 def refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:

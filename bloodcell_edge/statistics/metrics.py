@@ -190,6 +190,9 @@ class Evaluation:
 
     Pictures without a cell are in n, wrong and not covered; loss and calibration leave them out, as they have no
     scores. Accuracy ignores rejection.
+
+    A cell that the edge cuts so that it is not evaluated is in n and in accuracy; `coverage` is the share named of the
+    other pictures, `coverage_all` of all, `cut` their number.
     """
 
     n: int
@@ -205,6 +208,8 @@ class Evaluation:
     coverage: float
     accuracy_covered: float | None
     no_cell: int
+    coverage_all: float
+    cut: int
 
     def as_json(self) -> dict[str, Any]:
         """What `bce evaluate --json` says of the figures; the caller adds the model, what was seen and unknowns."""
@@ -226,6 +231,8 @@ class Evaluation:
             "coverage": self.coverage,
             "accuracy_covered": self.accuracy_covered,
             "no_cell": self.no_cell,
+            "coverage_all": self.coverage_all,
+            "cut": self.cut,
         }
 
 
@@ -236,6 +243,7 @@ def evaluate(
     *,
     no_cell: Bools | None = None,
     marked: Bools | None = None,
+    cut: Bools | None = None,
     groups: Sequence[Hashable] | None = None,
     reject_threshold: float | None = None,
 ) -> Evaluation:
@@ -248,6 +256,7 @@ def evaluate(
         no_cell: bool, shape (n,), True where no cell was found; None where there was one in every picture.
         marked: bool, shape (n,), True for cells that are UNIDENTIFIED whatever their score, so not covered (cut by the
             edge, touching); None where there are none.
+        cut: bool, shape (n,), True for those of them that are not evaluated; None where there are none.
         groups: the photograph of each picture, or None where that is not known.
         reject_threshold: a top score below it is UNIDENTIFIED, so not covered; None covers every cell.
 
@@ -268,6 +277,8 @@ def evaluate(
     predicted[found], top[found] = cell_scores.argmax(axis=1), cell_scores.max(axis=1)
     confusion = confusion_matrix(truth, predicted, len(labels))
     correct, covered = predicted == truth, top >= (reject_threshold or 0.0)
+    not_evaluated = np.zeros(n, np.bool_) if cut is None else np.asarray(cut, np.bool_)
+    covered &= ~not_evaluated
     if marked is not None:
         covered &= ~np.asarray(marked, np.bool_)
     return Evaluation(
@@ -281,9 +292,11 @@ def evaluate(
         recall_intervals={label: _recall_interval(correct, groups, truth == i) for i, label in enumerate(labels)},
         confusion=tuple(tuple(row) for row in confusion.tolist()),
         calibration=calibration(cell_truth, cell_scores),
-        coverage=float(covered.mean()),
+        coverage=_share(int(covered.sum()), int((~not_evaluated).sum())) or 0.0,
         accuracy_covered=_share(int(correct[covered].sum()), int(covered.sum())),
         no_cell=int(n - found.sum()),
+        coverage_all=float(covered.mean()),
+        cut=int(not_evaluated.sum()),
     )
 
 

@@ -149,7 +149,7 @@ class Others:
         """How many of those held back are rejected: their top score is below a half, or there is no cell to name."""
         rows = self.prepared.rows(self.side(HELD_BACK))
         scores = bare_model(self.state).scores(rows.pixels)
-        return Answers(rows.pictures, scores, rows.found, rows.marked).rejections(BACKGROUND_THRESHOLD)
+        return Answers(rows.pictures, scores, rows.found, rows.marked, rows.cut).rejections(BACKGROUND_THRESHOLD)
 
 
 def learn_background(state: TrainingRun, unknown: Sequence[Picture], *, remember: bool = True) -> Others | None:

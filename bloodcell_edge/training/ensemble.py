@@ -121,7 +121,9 @@ def averaged(answers: Sequence[Answers]) -> Answers:
     seeing = found.sum(axis=0)[:, np.newaxis]
     total = np.stack([np.where(one.found[:, np.newaxis], one.scores, 0) for one in answers]).sum(axis=0)
     scores = np.where(seen[:, np.newaxis], total / np.maximum(seeing, 1), np.nan).astype(np.float32)
-    return Answers(answers[0].pictures, scores, seen, np.asarray(seen & ~named.any(axis=0), np.bool_))
+    marked = np.asarray(seen & ~named.any(axis=0), np.bool_)
+    cut = np.asarray(marked & np.stack([one.cut for one in answers]).any(axis=0), np.bool_)
+    return Answers(answers[0].pictures, scores, seen, marked, cut)
 
 
 def open_ensemble(runs: Sequence[Path]) -> Ensemble:

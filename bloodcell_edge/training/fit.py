@@ -173,7 +173,7 @@ def _finish(
     held_back = np.flatnonzero([row.split == HELD_BACK for row in state.rows])  # also those without a cell
     pictures = [state.rows[row].picture for row in held_back]
     scores, shown = scores_of(state, held_back), state.prepared.rows(held_back)
-    found = Answers(tuple(pictures), scores, shown.found, shown.marked).figures(bare_spec(state))
+    found = Answers(tuple(pictures), scores, shown.found, shown.marked, shown.cut).figures(bare_spec(state))
     with beside(run.model) as temporary:
         keras.Model(state.model.input, state.model.output, name="bloodcell").save(temporary)
     trained = [row for row, member in enumerate(state.rows) if member.split != HELD_BACK]  # or looked at in vain

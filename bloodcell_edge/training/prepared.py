@@ -29,6 +29,7 @@ from ..errors import DataError, NoPictures
 from ..files import write_json
 from ..imaging.hashes import all_hashes
 from ..imaging.locate import locate
+from ..imaging.views import EDGE
 from ..progress import Progress, Reporter
 from ..runs import RunFolder
 from .recipes import Recipe
@@ -56,6 +57,7 @@ class Prepared:
         hashes: `all_hashes` of each whole picture, uint8, shape (n, 8, 16).
         found: bool, shape (n,): False where the view is of cells and the picture shows none.
         marked: bool, shape (n,): cells that are not named whatever the scores, see `views.Shown`.
+        cut: bool, shape (n,): those of them of which too little is seen.
         wide: uint8 RGB, shape (n, wider, wider, 3): the same at the same scale with a margin around, for augmentation;
             `pixels` itself where the recipe asks for none.
         features: local features of each, to know its photograph by; empty where they were not asked for.
@@ -69,6 +71,7 @@ class Prepared:
     hashes: NDArray[np.uint8]
     found: NDArray[np.bool_]
     marked: NDArray[np.bool_]
+    cut: NDArray[np.bool_]
     wide: NDArray[np.uint8]
     features: tuple[PictureFeatures, ...] = ()
     unreadable: tuple[Unreadable, ...] = ()
@@ -88,6 +91,7 @@ class Prepared:
             self.hashes[rows],
             self.found[rows],
             self.marked[rows],
+            self.cut[rows],
             pixels if self.wide is self.pixels else self.wide[rows],
             tuple(self.features[row] for row in rows) if self.features else (),
         )
@@ -123,7 +127,8 @@ def prepare_pictures(
         tuple(row.sha256 for row in rows),
         np.stack([row.hashes for row in rows]),
         np.array([row.found for row in rows], np.bool_),
-        np.array([row.marked for row in rows], np.bool_),
+        np.array([bool(row.mark) for row in rows], np.bool_),
+        np.array([row.mark == EDGE for row in rows], np.bool_),
         pixels if margin == 1.0 else np.stack([row.wide for row in rows]),
         tuple(row.features for row in rows if row.features is not None),
         tuple(bad),
@@ -137,7 +142,7 @@ class _Row(NamedTuple):
     wide: Image
     aspect: float
     found: bool
-    marked: bool
+    mark: str
     sha256: str
     hashes: NDArray[np.uint8]
     features: PictureFeatures | None
@@ -148,14 +153,14 @@ def _prepared(opened: Opened, view: View, margin: float, features: bool) -> _Row
     known_by = opened.sha256, all_hashes(image), picture_features(image) if features else None
     if not view.needs_cells:
         pixels = view.show(image, None)[0].pixels
-        return _Row(pixels, pixels, image.shape[1] / image.shape[0], True, False, *known_by)
+        return _Row(pixels, pixels, image.shape[1] / image.shape[0], True, "", *known_by)
     located = locate(image, um_per_px=opened.picture.um_per_px)
     shown = view.show_labelled(image, located)
     if shown is None:
         black = [np.zeros((round(side), round(side), 3), np.uint8) for side in (view.size[0], view.size[0] * margin)]
-        return _Row(black[0], black[1], 1.0, False, False, *known_by)
+        return _Row(black[0], black[1], 1.0, False, "", *known_by)
     wide = shown if margin == 1.0 else view.show_labelled(image, located, margin=margin) or shown
-    return _Row(shown.pixels, wide.pixels, 1.0, True, bool(shown.mark), *known_by)
+    return _Row(shown.pixels, wide.pixels, 1.0, True, shown.mark, *known_by)
 
 
 def as_tensor_dataset(batches: Any, steps: int, size: int) -> Any:

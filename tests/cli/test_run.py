@@ -24,7 +24,7 @@ from bloodcell_edge.imaging.drawn import draw_field
 from bloodcell_edge.slide.reader import Reader
 
 BCE = Path(sys.executable).parent / "bce"
-KEYS = ["field", "path", "taken_at", "status", "reason", "cells", "counts", "dropped"]
+KEYS = ["field", "path", "taken_at", "status", "reason", "cells", "counts", "dropped", "not_evaluated"]
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
@@ -132,7 +132,7 @@ def test_a_line_for_each_field(bce, slides, cells, tmp_path):
     totals = [sum(line["counts"].values()) for line in found]
     assert totals == list(np.cumsum([len(line["cells"]) for line in found]))
     cell = found[0]["cells"][0]
-    assert set(cell) == {"label", "score", "scores", "box", "mark", "counted"}
+    assert set(cell) == {"label", "score", "scores", "box", "mark", "counted", "reason"}
     assert cell["box"][2] > 20
     assert f"model: {cells} (given)" in result.stderr
     assert re.search(r"insufficient cells: \d+ identified, 200 asked for", result.stderr)

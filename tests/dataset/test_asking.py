@@ -56,13 +56,13 @@ def pictures(tmp_path):
     return found
 
 
-def answers_of(tops, *, found=True, marked=False):
+def answers_of(tops, *, found=True, marked=False, cut=False):
     """Answers with these top scores, all for the first label."""
     n = len(tops)
     scores = np.array([[top, (1 - top) / 2, (1 - top) / 2] for top in tops])
     pictures = tuple(Picture(Path(f"{i}.png"), f"{i}.png", "RED", str(i)) for i in range(n))
-    there, marks = (np.broadcast_to(np.array(one, bool), n).copy() for one in (found, marked))
-    return Answers(pictures, np.where(there[:, None], scores, np.nan), there, marks)
+    there, marks, cuts = (np.broadcast_to(np.array(one, bool), n).copy() for one in (found, marked, cut))
+    return Answers(pictures, np.where(there[:, None], scores, np.nan), there, marks, cuts)
 
 
 def test_a_picture_without_a_cell_has_no_scores(pictures):
@@ -118,7 +118,7 @@ def test_nothing_to_ask_about():
     (answers,), bad = ask_while_reading([one], [], SILENT)
 
     assert (len(answers), answers.scores.shape, bad, one.asked) == (0, (0, 3), (), [])
-    assert answers.rejections(0.5) == {"n": 0, "rejected": 0, "unidentified": 0, "no_cell": 0}
+    assert answers.rejections(0.5) == {"n": 0, "rejected": 0, "unidentified": 0, "no_cell": 0, "cut": 0}
 
 
 def test_named_are_cells_that_score_enough_and_have_no_mark():
@@ -127,7 +127,22 @@ def test_named_are_cells_that_score_enough_and_have_no_mark():
 
     assert answers.named(0.5).tolist() == [True, True, False, False, False]
     assert answers.named(None).tolist() == [True, True, True, False, False]
-    assert answers.rejections(0.5) == {"n": 5, "rejected": 3, "unidentified": 2, "no_cell": 1}
+    assert answers.rejections(0.5) == {"n": 5, "rejected": 3, "unidentified": 2, "no_cell": 1, "cut": 0}
+
+
+def test_a_cut_cell_is_not_evaluated(tmp_path):
+    """A picture of nothing but half a cell at its edge is marked and cut; the figures leave it out of the coverage."""
+    drawn = draw_field(1, ("LYMPHOCYTE",), size=(480, 640))
+    middle = drawn.cells[0].x + drawn.cells[0].width // 2
+    path = tmp_path / "half.png"
+    cv2.imwrite(str(path), drawn.image[:, middle:, ::-1])
+    cells = model("cell", 32)
+    answers = read_questions([Picture(path, path.name, "RED")], [cells.spec.shown_as]).ask(cells)
+
+    assert (answers.found.tolist(), answers.marked.tolist(), answers.cut.tolist()) == ([True], [True], [True])
+    assert answers.rejections(None) == {"n": 1, "rejected": 1, "unidentified": 1, "no_cell": 0, "cut": 1}
+    figures = answers_of([0.9, 0.8], marked=[1, 0], cut=[1, 0]).figures(model().spec)
+    assert (figures.coverage, figures.coverage_all, figures.cut) == (1.0, 0.5, 1)
 
 
 def test_truth_and_figures(pictures):

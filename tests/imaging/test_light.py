@@ -7,7 +7,7 @@ import pytest
 
 from bloodcell_edge.imaging.drawn import LABELS, draw_field
 from bloodcell_edge.imaging.image import resize
-from bloodcell_edge.imaging.light import Halves, Illumination, decades, empty_field, lit, two_bands
+from bloodcell_edge.imaging.light import Halves, Illumination, decades, empty_field, lit, share_lit, two_bands
 from bloodcell_edge.imaging.locate import locate
 from bloodcell_edge.imaging.views import View, crop
 
@@ -138,3 +138,12 @@ def test_a_picture_is_lit_alike_whether_or_not_it_was_located():
     for shown in (image, other):
         left, right = view.show(shown, located), view.show(shown, again)
         assert all(np.array_equal(one.pixels, two.pixels) for one, two in zip(left, right, strict=True))
+
+
+def test_the_lit_share_of_a_cell_at_a_rim():
+    """Half a disc, cut straight, is a half; a round box in the light is whole; in the dark nothing is seen."""
+    assert share_lit(np.zeros((80, 40), np.uint8)) == 0.5
+    assert share_lit(np.zeros((60, 60), np.uint8)) == 1.0
+    assert share_lit(np.ones((60, 60), np.uint8)) == 0.0
+    slanting = (np.add.outer(np.arange(60), np.arange(60)) >= 60).astype(np.uint8)
+    assert share_lit(slanting) == pytest.approx(0.5, abs=0.02)

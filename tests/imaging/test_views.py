@@ -12,13 +12,13 @@ from bloodcell_edge.imaging.drawn import draw_field
 from bloodcell_edge.imaging.image import prepare, resize
 from bloodcell_edge.imaging.locate import locate
 from bloodcell_edge.imaging.located import Box, Located
-from bloodcell_edge.imaging.views import EDGE, TOUCHING, View, clipped, crop, window
+from bloodcell_edge.imaging.views import EDGE, LEAST_SEEN, NONE_CUT, TOUCHING, View, clipped, crop, window
 
 FRAME, CELL = View("frame", (64, 48)), View("cell", (64, 64), 20.0)
 
 
-def box(x, y, width, height, *, whole=True, touching=False):
-    return Box(x, y, width, height, whole, touching)
+def box(x, y, width, height, *, whole=True, touching=False, seen=None):
+    return Box(x, y, width, height, whole, touching, (1.0 if whole else 0.5) if seen is None else seen)
 
 
 def test_a_frame_is_the_whole_picture_squeezed():
@@ -68,12 +68,23 @@ def test_cells_that_nobody_located_are_a_bug(show):
         (box(0, 40, 20, 20, whole=False), EDGE),
         (box(40, 40, 20, 20, touching=True), TOUCHING),
         (box(0, 40, 20, 20, whole=False, touching=True), EDGE),
+        (box(0, 40, 20, 20, whole=False, seen=LEAST_SEEN), ""),
+        (box(0, 40, 20, 20, whole=False, seen=LEAST_SEEN - 1e-6), EDGE),
+        (box(0, 40, 20, 20, whole=False, touching=True, seen=0.9), TOUCHING),
     ],
 )
 def test_cut_and_touching_cells_are_marked(cell, mark):
-    """A cell cut by the edge is marked so, a touching one likewise, and cut counts more."""
+    """A cell of which too little is seen is marked so, a touching one likewise, and cut counts more."""
     image = np.full((100, 100, 3), 230, np.uint8)
     assert CELL.show(image, Located((cell,), 20.0))[0].mark == mark
+
+
+def test_by_the_earlier_rule_every_cut_cell_is_marked():
+    """However much is seen of it, but for a portrait; a whole one is not."""
+    image = np.full((100, 100, 3), 230, np.uint8)
+    cells = box(0, 40, 20, 20, whole=False, seen=1.0), box(0, 10, 80, 80, whole=False), box(40, 40, 20, 20)
+    shown = CELL.show(image, Located(cells, 20.0), least_seen=NONE_CUT)
+    assert [one.mark for one in shown] == [EDGE, "", ""]
 
 
 @pytest.mark.parametrize(("side", "mark"), [(70, EDGE), (71, "")])
@@ -98,6 +109,9 @@ def test_a_labelled_picture_stands_for_its_largest_whole_cell():
     assert stands_for(small, large, cut).box == (40, 40, 20, 20)
     assert stands_for(box(0, 5, 9, 9, whole=False), cut).box == (0, 60, 40, 40)
     assert stands_for(cut).mark == EDGE
+    seen = box(60, 0, 15, 15, whole=False, seen=0.9)
+    assert (stands_for(cut, seen).box, stands_for(cut, seen).mark) == ((60, 0, 15, 15), "")
+    assert stands_for(seen, small).box == (5, 5, 10, 10)
 
 
 def test_a_crop_has_the_same_size_on_the_smear_at_any_magnification():

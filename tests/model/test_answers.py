@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -85,7 +86,7 @@ def test_a_json_line_for_each_picture(classifier, slides):
     assert failed == 2
     assert [line["file"] for line in lines] == ORDER
     for line in (lines[0], lines[1], lines[4]):
-        assert list(line) == ["file", "label", "score", "scores", "box", "ms"]
+        assert list(line) == ["file", "label", "score", "scores", "box", "ms", "mark", "counted", "reason"]
         assert line["box"] is None
         assert list(line["scores"]) == list(LABELS)
         assert line["score"] == max(line["scores"].values())
@@ -108,7 +109,21 @@ def test_a_box_is_four_numbers():
         "scores": {"RED": 0.987654, "GREEN": 0.01, "BLUE": 0.002346},
         "box": [1, 2, 30, 40],
         "ms": 1.235,
+        "mark": "",
+        "counted": True,
+        "reason": "",
     }
+
+
+def test_the_background_is_among_the_scores_and_the_reason_beside():
+    """OTHER comes after the labels where the model has a background; a cut cell says that it is not counted."""
+    stream = io.StringIO()
+    cut = replace(CELL, label="UNIDENTIFIED", mark="edge", reason="edge", counted=False, other=0.25)
+    JsonSink(stream).answer("a.png", cut)
+    line = json.loads(stream.getvalue())
+
+    assert list(line["scores"].items()) == [("RED", 0.987654), ("GREEN", 0.01), ("BLUE", 0.002346), ("OTHER", 0.25)]
+    assert (line["mark"], line["reason"], line["counted"]) == ("edge", "edge", False)
 
 
 def test_every_line_is_there_at_once(classifier, slides):
@@ -136,6 +151,24 @@ def test_an_unidentified_picture_keeps_its_scores(tiny_model, tmp_path):
 # Table and CSV
 
 
+@pytest.mark.parametrize(
+    ("reason", "counted", "words"),
+    [
+        ("edge", False, "(not evaluated: cut by the edge)"),
+        ("edge", True, "(cut by the edge)"),
+        ("touching", True, "(touches another)"),
+        ("low score", True, "(score too low)"),
+        ("other cell", True, "(none of these)"),
+        ("", True, "a.png"),
+    ],
+)
+def test_a_terminal_says_the_reason_in_words(reason, counted, words):
+    """After the file stands why a cell has no name; a named one has nothing there."""
+    stream = io.StringIO()
+    TableSink(stream).answer("a.png", replace(CELL, reason=reason, counted=counted))
+    assert stream.getvalue().endswith(f"{words}\n")
+
+
 def test_a_table_for_people(classifier, slides):
     """A head, a line for each file in columns, the reason where a file cannot be read."""
     stream = io.StringIO()
@@ -155,7 +188,21 @@ def test_a_csv_holds_everything(classifier, slides):
     with out.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
 
-    assert list(rows[0]) == ["file", "label", "score", *LABELS, "x", "y", "width", "height", "ms", "error"]
+    assert list(rows[0]) == [
+        "file",
+        "label",
+        "score",
+        *LABELS,
+        "x",
+        "y",
+        "width",
+        "height",
+        "ms",
+        "error",
+        "mark",
+        "counted",
+        "reason",
+    ]
     assert [row["file"] for row in rows] == ORDER
     assert [row["label"] for row in rows] == ["BLUE", "GREEN", "", "", "RED"]
     assert float(rows[0]["BLUE"]) == float(rows[0]["score"]) > 0.9

@@ -81,7 +81,7 @@ def test_bare_and_absent_files_are_refused(tiny_flatbuffers, tmp_path):
 @given(
     st.lists(st.floats(0, 1, width=32), min_size=3, max_size=3),
     st.none() | st.floats(0, 1),
-    st.sampled_from(["", "edge"]),
+    st.sampled_from(["", "edge", "touching"]),
 )
 def test_below_the_threshold_or_marked_nobody_is_named(scores, threshold, mark):
     """The label is that of the highest score, UNIDENTIFIED where that is below the threshold or the cell is marked."""
@@ -91,8 +91,29 @@ def test_below_the_threshold_or_marked_nobody_is_named(scores, threshold, mark):
 
     assert found.label == (UNIDENTIFIED if rejected else LABELS[scores.index(max(scores))])
     assert found.score == max(scores)
+    assert found.reason == (mark or ("low score" if rejected else ""))
+    assert found.counted == (mark != "edge")
+    assert found.other is None
     assert list(found.scores.items()) == list(zip(LABELS, scores, strict=True))
     assert (found.box, found.mark, found.latency_ms) == ((1, 2, 3, 4), mark, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("scores", "mark", "label", "reason"),
+    [
+        ([0.2, 0.1, 0.1, 0.6], "", UNIDENTIFIED, "other cell"),
+        ([0.4, 0.1, 0.1, 0.4], "", UNIDENTIFIED, "low score"),
+        ([0.2, 0.1, 0.1, 0.6], "touching", UNIDENTIFIED, "touching"),
+        ([0.6, 0.1, 0.1, 0.2], "", "RED", ""),
+    ],
+)
+def test_the_background_is_a_reason_and_no_label(scores, mark, label, reason):
+    """Where it tops all labels an UNIDENTIFIED cell is another one; its share stands beside those of the labels."""
+    spec = SPEC.with_(reject_threshold=0.5, background=True)
+    found = predict(scores, spec, Shown(np.zeros((64, 48, 3), np.uint8), None, mark), latency_ms=1)
+
+    assert (found.label, found.reason, found.other) == (label, reason, scores[3])
+    assert found.scores == dict(zip(LABELS, scores[:3], strict=True))
 
 
 def test_the_threshold_of_the_file_is_used(tiny_model):
@@ -110,15 +131,17 @@ def test_scores_must_be_as_many_as_labels():
 
 
 def test_a_model_of_cells_names_each(tiny_model):
-    """View "cell" gives an answer with its box for each cell, none for an empty field; a cut cell is UNIDENTIFIED."""
+    """View "cell" answers for each cell, with its box, none in an empty field; half a cell is not evaluated."""
     classifier = Classifier.open(tiny_model(view="cell", crop_um=20.0))
     field = draw_field(3, ("NEUTROPHIL", "LYMPHOCYTE"), size=(480, 640)).image
     whole = classifier.classify(field)
     x, _, width, _ = whole[0].box
-    cut = classifier.classify(np.ascontiguousarray(field[:, x + width // 3 :]))
+    cut = classifier.classify(np.ascontiguousarray(field[:, x + width // 2 :]))
+    seen = classifier.classify(np.ascontiguousarray(field[:, x + width // 8 :]))
 
     assert len(whole) == 2
     assert all(cell.label in LABELS and not cell.mark for cell in whole)
     assert [cell.label for cell in cut if cell.box[0] == 0] == [UNIDENTIFIED]
-    assert [cell.mark for cell in cut if cell.box[0] == 0] == ["edge"]
+    assert [(cell.mark, cell.counted) for cell in cut if cell.box[0] == 0] == [("edge", False)]
+    assert [(cell.mark, cell.counted) for cell in seen if cell.box[0] == 0] == [("", True)]
     assert classifier.classify(np.full((240, 320, 3), 230, np.uint8)) == ()

@@ -246,17 +246,27 @@ def test_each_class_shows_its_crops_least_sure_first(store):
     assert "cut by the edge" in page.text
     assert "Without a crop in the store: 1." in page.text
     assert "Cells met again, counted in an earlier field only: 1." in page.text
-    assert "shows them whole" not in page.text
+    assert "Not evaluated: " not in page.text
 
 
-def test_cells_cut_by_the_edge_under_a_stage_are_not_called_met_again(store):
-    """They were counted nowhere yet: the field that shows them whole counts them."""
+def test_cells_cut_by_the_edge_are_not_called_met_again(store):
+    """They are in no count, and their number stands beside it."""
     cut = replace(cell(UNIDENTIFIED, mark="edge"), counted=False)
     store.add(store.reading("slide 1", spec()), replace(field(1), cells=(cell("MONOCYTE"), cut, cut)))
     page = read(store)
 
-    assert "Cells cut by the edge, to be counted in the field that shows them whole: 2." in page.text
+    assert "Not evaluated: 2 cut by the edge" in page.text
+    assert "cut by the edge; in no count" in page.text
     assert "met again" not in page.text
+    assert "UNIDENTIFIED: " not in page.text
+
+
+def test_a_slide_of_an_earlier_rule_says_so(store):
+    """Its cut cells are among the unidentified ones; that is said under the count, and under no other."""
+    fill(store)
+    assert "earlier rule" not in read(store).text
+    store._connection.execute("UPDATE fields SET rule = 1")
+    assert "By an earlier rule: cut cells counted as UNIDENTIFIED (before version 2 of the store)." in read(store).text
 
 
 def test_an_unidentified_cell_has_its_best_class_with_a_question_mark(store):

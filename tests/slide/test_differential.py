@@ -14,6 +14,7 @@ from scipy import optimize, stats
 
 from bloodcell_edge.slide import differential as module
 from bloodcell_edge.slide.differential import LOINC, Differential, corrected_shares, differential, most_likely_shares
+from bloodcell_edge.slide.sampling import Weighed
 
 LABELS = ("EOSINOPHIL", "LYMPHOCYTE", "MONOCYTE", "NEUTROPHIL")
 
@@ -107,6 +108,25 @@ def test_a_model_of_whole_pictures_counts_pictures():
         "UNIDENTIFIED and other cells are not in it"
     )
     assert counted([1, 1, 1, 1], unit="pictures").denominator.startswith("identified pictures of the labels")
+
+
+def test_what_is_not_evaluated_stands_beside_the_count():
+    """It is in no share; its number, and an earlier rule where the slide has one, are told."""
+    found = counted([6, 60, 14, 120], unidentified=25, not_evaluated=30, earlier_rule="as it was")
+    assert found.as_json()["not_evaluated"] == {"n": 30, "reason": "edge", "earlier_rule": "as it was"}
+    assert found.unidentified_share.percent == pytest.approx(100 * 25 / 225)
+
+
+def test_without_places_cells_weigh_the_same():
+    """A correction of counts alone says that nothing is weighed, and why; weights of one size change no share."""
+    plain = counted([6, 60, 14, 120], 50 * np.eye(4, dtype=int))
+    even = Weighed(dict(zip(LABELS, (12.0, 120.0, 28.0, 240.0), strict=True)), 200.0)
+    weighed = counted([6, 60, 14, 120], 50 * np.eye(4, dtype=int), weighed=even)
+
+    assert plain.as_json()["correction"]["why_unweighed"] == "it is not known where the cells lie"
+    assert plain.correction.weighing.endswith("not weighed by their size, it is not known where the cells lie")
+    assert weighed.correction.shares == plain.correction.shares
+    assert weighed.as_json()["correction"]["weighed_by_size"] is True
 
 
 # Codes

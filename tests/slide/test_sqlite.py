@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import sqlite3
@@ -16,10 +17,10 @@ from store_writer import field, refused, spec
 
 from bloodcell_edge.errors import MissingFile, StoreError
 from bloodcell_edge.slide import salvage, tables
-from bloodcell_edge.slide.reader import Reader
+from bloodcell_edge.slide.reader import CUT_UNIDENTIFIED, Reader
 from bloodcell_edge.slide.sqlite import WriterLock
 from bloodcell_edge.slide.store import Store
-from bloodcell_edge.slide.tables import MIGRATIONS, TABLES
+from bloodcell_edge.slide.tables import APPLICATION_ID, MIGRATIONS, TABLES
 from bloodcell_edge.text import utc
 
 FIELDS = 200
@@ -69,18 +70,68 @@ def test_a_new_store_has_the_tables_that_are_promised(path):
 
 
 def test_an_older_store_is_brought_up_and_keeps_its_rows(path, monkeypatch):
-    """A file of version 1 opened by a bce that knows a made-up version 2 gets the new column, and loses nothing."""
+    """A file of this version opened by a bce that knows a made-up next one gets its column, and loses nothing."""
     fill(path)
     before = hashes(path)
     newer = ("ALTER TABLE slides ADD COLUMN stain TEXT NOT NULL DEFAULT 'unknown'",)
     monkeypatch.setattr(tables, "MIGRATIONS", (*MIGRATIONS, newer))
 
-    with pytest.raises(StoreError, match="store version 1, expected 2"):
+    now = len(MIGRATIONS)
+    with pytest.raises(StoreError, match=f"store version {now}, expected {now + 1}"):
         Reader.open(path)
     with Store.open(path) as store:
         assert store.rows("SELECT stain FROM slides")[0][0] == "unknown"
-        assert store.rows("PRAGMA user_version")[0][0] == 2
+        assert store.rows("PRAGMA user_version")[0][0] == now + 1
     assert hashes(path) == before
+
+
+def test_a_store_of_version_1_opens_and_keeps_its_counts(path):
+    """A reader sees it as one of today without changing it, a writer brings it up; both say by which rule it counts."""
+    make_version_1(path)
+    content = path.read_bytes()
+
+    def said(reader):
+        (reading,) = reader.readings()
+        why = [row["why"] for row in reader.cells(reading)]
+        return reading, reader.differential(reading).as_json(), why
+
+    with Reader.open(path) as reader:
+        before = said(reader)
+    assert path.read_bytes() == content
+    with Store.open(path) as store:
+        assert said(store) == before
+        assert store.reading("old", spec()) == before[0]
+
+    reading, count, why = before
+    assert reading.rule == CUT_UNIDENTIFIED
+    assert count["not_evaluated"]["earlier_rule"] == "cut cells counted as UNIDENTIFIED (before version 2 of the store)"
+    assert (count["identified"], count["unidentified"]["n"]) == (1, 2)
+    assert why == ["", "edge", "low score"]
+
+
+def make_version_1(path):
+    """A store as it was: a field with a monocyte, a cut cell, and one below the threshold."""
+    with closing(sqlite3.connect(path)) as database:
+        for statement in MIGRATIONS[0]:
+            database.execute(statement)
+        database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        database.execute("PRAGMA user_version = 1")
+        kept = json.dumps(spec().as_json())
+        database.execute("INSERT INTO slides VALUES (1, 'old', '2026-01-01')")
+        database.execute(
+            "INSERT INTO models VALUES (1, ?, 'made-up', 'int8', 'cell', '[]', NULL, '', ?, '2026-01-01')",
+            (spec().sha256, kept),
+        )
+        database.execute(
+            "INSERT INTO fields VALUES "
+            "(1, 1, 1, '1.png', 'aa', '2026-01-01', 'used', '', 1, 640, 480, NULL, '{}', NULL, 1, 3)"
+        )
+        for label, mark, x in (("MONOCYTE", "", 90), ("UNIDENTIFIED", "edge", 0), ("UNIDENTIFIED", "", 300)):
+            database.execute(
+                "INSERT INTO cells VALUES (NULL, 1, ?, 0.7, ?, 20, 40, 40, 'MONOCYTE', '{\"MONOCYTE\": 0.7}', ?, 1)",
+                (label, x, mark),
+            )
+        database.commit()
 
 
 def test_a_migration_that_fails_leaves_the_old_version_whole(path, monkeypatch):

@@ -152,10 +152,23 @@ def test_evaluation_has_the_keys_of_the_command():
     assert set(document) == {
         *("n", "loss", "accuracy", "accuracy_interval", "interval_method", "n_groups", "balanced_accuracy", "labels"),
         *("per_class", "confusion", "ece", "ece_bins", "coverage", "accuracy_covered", "no_cell", "recall_intervals"),
+        *("coverage_all", "cut"),
     }
     assert list(document["per_class"]) == list(document["recall_intervals"]) == list(LABELS)
     assert list(document["per_class"]["MONOCYTE"]) == ["n", "precision", "recall", "f1", "specificity"]
     assert json.loads(json.dumps(document, allow_nan=False)) == document
+
+
+def test_a_cut_cell_is_in_accuracy_and_not_in_coverage():
+    """Of four right pictures one is cut, one touches, one scores low: coverage is 1 of 3, of all 1 of 4."""
+    scores = np.array([[0.9, 0.1], [0.9, 0.1], [0.9, 0.1], [0.6, 0.4]])
+    cut, marked = np.array([True, False, False, False]), np.array([True, True, False, False])
+    found = metrics.evaluate(np.zeros(4, int), scores, ("A", "B"), marked=marked, cut=cut, reject_threshold=0.8)
+
+    assert (found.n, found.accuracy, found.cut) == (4, 1.0, 1)
+    assert (found.coverage, found.coverage_all) == (pytest.approx(1 / 3), 0.25)
+    every = metrics.evaluate(np.zeros(4, int), scores, ("A", "B"), cut=np.ones(4, bool))
+    assert (every.coverage, every.coverage_all, every.accuracy_covered, every.cut) == (0.0, 0.0, None, 4)
 
 
 @given(st.integers(0, 10_000))

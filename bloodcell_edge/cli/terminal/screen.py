@@ -68,15 +68,18 @@ class JsonScreen:
 
 def field_json(progress: FieldProgress) -> dict[str, Any]:
     """The keys of a line."""
+    from ...records import with_other
+
     field = progress.field
     cells = [
         {
             "label": cell.label,
             "score": round(cell.score, 6),
-            "scores": {label: round(score, 6) for label, score in cell.scores.items()},
+            "scores": {label: round(score, 6) for label, score in with_other(cell.scores, cell.other).items()},
             "box": None if cell.box is None else list(cell.box),
             "mark": cell.mark,
             "counted": cell.counted,
+            "reason": cell.reason,
         }
         for cell in field.cells
     ]
@@ -89,6 +92,7 @@ def field_json(progress: FieldProgress) -> dict[str, Any]:
         "cells": cells,
         "counts": dict(progress.counts),
         "dropped": progress.dropped,
+        "not_evaluated": progress.not_evaluated,
     }
 
 
@@ -114,9 +118,10 @@ class LiveScreen:
             rate = self._fields / max(time.monotonic() - self._start, 1e-3)
             identified = sum(progress.counts.values()) - progress.counts[UNIDENTIFIED]
             classes = ", ".join(f"{label} {n}" for label, n in progress.counts.items())
+            cut = f", not evaluated {progress.not_evaluated}" if progress.not_evaluated else ""
             self._line.draw(
                 f"{identified} of {self._cells} cells · {self._fields} fields, {self._refused} refused, "
-                f"{rate:.1f} a second · {progress.dropped} frames dropped · {classes}"
+                f"{rate:.1f} a second · {progress.dropped} frames dropped · {classes}{cut}"
             )
 
     def say(self, text: str) -> None:
@@ -200,8 +205,14 @@ def differential_text(found: Differential) -> str:
     unidentified = found.unidentified_share
     share = f" ({percent(unidentified.percent / 100)} of all counted {found.unit})" if unidentified else ""
     lines = [table(head, rows), f"unidentified: {found.unidentified}{share}"]
+    if found.not_evaluated:
+        lines.append(f"not evaluated: {found.not_evaluated} cut by the edge")
+    if found.earlier_rule:
+        lines.append(found.earlier_rule)
     if not found.sufficient:
         lines.append(f"{found.status}: no percentages")
+    if found.correction is not None:
+        lines.append(found.correction.weighing)
     if found.why_uncorrected and found.identified:
         lines.append(f"not corrected for the model's mistakes: {found.why_uncorrected}")
     return "\n".join([*lines, "Research use only, not for diagnosis."])
