@@ -1,6 +1,7 @@
 """Measure `locate` and `judge` on the shared photographs, and on pictures made from them where the truth is known.
 
-    python benchmarks/locate_truth.py [--shared FOLDER] [--half even|odd] [--model INT8.tflite] [--only NAME,...]
+    python benchmarks/locate_truth.py [--shared FOLDER] [--half even|odd] [--locator FILE] [--model INT8.tflite] \
+        [--only NAME,...]
 
 Prints JSON. Sizes in locate.py were chosen on the odd-numbered photographs; report the even ones. A cell is found
 where a box overlaps its own by IoU 0.4 or more. With --model (MobileNetV2 1.0, 128 px, int8) the time of `locate` is
@@ -23,12 +24,14 @@ from bloodcell_edge.dataset.tables import read_rows
 from bloodcell_edge.imaging.drawn import LABELS, UM_PER_PX, draw_field
 from bloodcell_edge.imaging.hashes import perceptual_hash
 from bloodcell_edge.imaging.image import read_image, resize
-from bloodcell_edge.imaging.locate import locate
-from bloodcell_edge.imaging.located import Rectangle
+from bloodcell_edge.imaging.locate import locate as by_rules
+from bloodcell_edge.imaging.located import Located, Locator, Rectangle, matches
 from bloodcell_edge.imaging.quality import judge
+from bloodcell_edge.model.locator import open_locator, shipped_locator
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
-LEAST_IOU = 0.4
+CHOSEN: dict[str, Locator] = {}
+"""The locator that is measured."""
 
 # Boxes of white cells that boxes.csv lacks, drawn by eye (x, y, width, height); one cell each, plainly visible.
 MISSING = {
@@ -46,6 +49,11 @@ MISSING = {
 NO_CELL = {"BloodImage_00113.jpg": 60}
 
 Fields = Iterator[tuple[str, np.ndarray, Sequence[Rectangle]]]
+
+
+def locate(image: np.ndarray, **options: float) -> Located:
+    """What the chosen locator finds."""
+    return CHOSEN["locator"](image, **options)
 
 
 class Photograph:
@@ -70,22 +78,9 @@ def load(shared: Path, half: str) -> list[Photograph]:
     return [Photograph(file, boxes[file.name, "WBC"], boxes[file.name, "RBC"]) for file in chosen]
 
 
-def iou(one: Rectangle, other: Rectangle) -> float:
-    """Intersection over union."""
-    width = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
-    height = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
-    shared = max(width, 0) * max(height, 0)
-    return shared / (one[2] * one[3] + other[2] * other[3] - shared)
-
-
 def overlaps(found: Sequence[Rectangle], true: Sequence[Rectangle]) -> list[float]:
     """IoU of each pair that fits, best first, each box used once."""
-    ranked = sorted(((iou(a, b), i, j) for i, a in enumerate(found) for j, b in enumerate(true)), reverse=True)
-    pairs: list[tuple[float, int, int]] = []
-    for overlap, i, j in ranked:
-        if overlap >= LEAST_IOU and all(i != a and j != b for _, a, b in pairs):
-            pairs.append((overlap, i, j))
-    return [overlap for overlap, _, _ in pairs]
+    return [fit for fit, *_ in matches(found, true)]
 
 
 def score(fields: Fields, **options: float) -> dict[str, object]:
@@ -386,14 +381,23 @@ def timed(photographs: list[Photograph], model: Path | None) -> dict[str, object
     return {"n": 4 * len(photographs), **medians, "ratio": ratio}
 
 
+def chosen(name: str) -> Locator:
+    """A locator by its name or file."""
+    if name in ("rules", "shipped"):
+        return by_rules if name == "rules" else shipped_locator()
+    return open_locator(Path(name).read_bytes(), where=name)
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, default=SHARED, help="the folder that holds data/")
     parser.add_argument("--half", choices=("odd", "even"), default="even", help="photographs by file number")
+    parser.add_argument("--locator", default="shipped", help="a locator's .tflite, or: rules, shipped")
     parser.add_argument("--model", type=Path, help="an int8 .tflite to compare the time with")
     parser.add_argument("--only", default="", help="parts to measure, by the names printed")
     arguments = parser.parse_args()
+    CHOSEN["locator"] = chosen(arguments.locator)
     photos = load(arguments.shared, arguments.half)
     corrected = [(photo.name, photo.image, photo.cells) for photo in photos]
     parts: dict[str, Callable[[], object]] = {

@@ -22,11 +22,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from locate_truth import SHARED, iou, load, tilt, vignette
+from locate_truth import CHOSEN, SHARED, chosen, load, locate, tilt, vignette
 
 from bloodcell_edge.imaging.image import read_image
-from bloodcell_edge.imaging.locate import locate
-from bloodcell_edge.imaging.located import Rectangle
+from bloodcell_edge.imaging.located import Rectangle, overlap
 from bloodcell_edge.imaging.views import CROP_UM, View, window
 
 LEAST_IOU = 0.5
@@ -166,7 +165,7 @@ def score(cells: Iterable[Known]) -> dict[str, float]:
         shown = VIEW.show_labelled(one.image, located)
         if shown is not None and shown.box is not None:
             box = next(cell for cell in located.cells if cell.rectangle == shown.box)
-            overlaps.append(iou(shown.box, one.box))
+            overlaps.append(overlap(shown.box, one.box))
             ratios.append(window(box, one.image.shape, located.red_cell_px)[2] / one.side)
             marked += bool(shown.mark)
     seen = max(len(ratios), 1)
@@ -190,10 +189,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, default=SHARED, help="the folder that holds data/")
     parser.add_argument("--half", choices=("odd", "even"), default="even", help="pictures by file number")
+    parser.add_argument("--locator", default="shipped", help="a locator's .tflite, or: rules, shipped")
     parser.add_argument("--count", type=int, default=60, help="pictures of each PBC class")
     parser.add_argument("--only", default="", help="variants whose names begin so, parted by semicolons")
     parser.add_argument("--json", action="store_true", help="JSON, not a table")
     arguments = parser.parse_args()
+    CHOSEN["locator"] = chosen(arguments.locator)
     wanted = tuple(arguments.only.split(";"))
     table = {
         name: score(cells)

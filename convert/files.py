@@ -17,6 +17,7 @@ from bloodcell_edge.model.choose import choose_model
 from bloodcell_edge.model.file import pack
 from bloodcell_edge.model.golden import golden_samples, kernel_tolerance
 from bloodcell_edge.model.interpreter import interpreter_of
+from bloodcell_edge.model.locator import shipped_locator, told
 from bloodcell_edge.model.metadata import add_metadata
 from bloodcell_edge.model.spec import KERNEL_TOLERANCE, ModelSpec
 from bloodcell_edge.progress import SILENT, Reporter
@@ -153,7 +154,7 @@ def convert_files(
         )
         used = (listed, samples) if target.needs_samples else ((), None)
         spec = _spec(flatbuffer, about, target, *used)
-        data = pack(_described(flatbuffer, spec), spec)
+        data = pack(_described(flatbuffer, spec), spec, shipped_locator().file.content if spec.locator else b"")
         made[Converted(out / target.file_name, target, len(data), spec.min_runtime)] = data
     for one, data in made.items():
         write_bytes(one.file, data)
@@ -188,11 +189,16 @@ def _spec(
     samples: NDArray[np.uint8] | None,
 ) -> ModelSpec:
     bare = spec.with_(
-        target=target.value, representative=representative, min_runtime=min_runtime(flatbuffer), parity=None, golden=()
+        target=target.value,
+        representative=representative,
+        min_runtime=min_runtime(flatbuffer),
+        parity=None,
+        golden=(),
+        locator=told(shipped_locator().file) if spec.shown_as.needs_cells else None,
     )
     file = _described(flatbuffer, bare)
     tolerance = KERNEL_TOLERANCE if samples is None else kernel_tolerance(file, samples)
-    golden = golden_samples(interpreter_of(file), spec.outputs, spec.shown_as, margin=2 * tolerance)
+    golden = golden_samples(interpreter_of(file), spec.outputs, spec.shown_as, shipped_locator(), margin=2 * tolerance)
     return bare.with_(golden=golden, kernel_tolerance=tolerance)
 
 

@@ -90,11 +90,6 @@ class LocatorParity:
         return asdict(self)
 
 
-def is_locator_run(run: RunFolder) -> bool:
-    """Whether a run folder holds a locator."""
-    return run.config.is_file() and "locator" in read_json(run.config)
-
-
 def _material(run: RunFolder, report: Reporter) -> tuple[LocatorRecipe, Material]:
     """What a run was trained on, read again."""
     config = read_json(run.config)
@@ -105,14 +100,19 @@ def _material(run: RunFolder, report: Reporter) -> tuple[LocatorRecipe, Material
 
 
 def convert_locator(
-    run: RunFolder, targets: Sequence[Target], out: Path, *, force: bool = False, report: Reporter = SILENT
+    folder: str | Path,
+    targets: Sequence[Target | str] = (Target.INT8, Target.FLOAT16),
+    *,
+    out: str | Path | None = None,
+    force: bool = False,
+    report: Reporter = SILENT,
 ) -> list[Converted]:
     """Convert a trained locator.
 
     Args:
-        run: of ``bce train --locator``.
-        targets: what to make.
-        out: folder for the files, ``locator-<target>.tflite``.
+        folder: the run folder of ``bce train --locator``.
+        targets: what to make; names such as "int8" will do.
+        out: folder for the files, ``locator-<target>.tflite``; None for the run's own.
         force: overwrite what is there.
         report: told how far it is.
 
@@ -121,7 +121,9 @@ def convert_locator(
         MissingFile: the run is not finished.
         ConversionError: see `to_tflite`.
     """
-    files = {target: out / f"locator-{target.value}.tflite" for target in targets}
+    run = RunFolder(Path(folder))
+    wanted = [Target(target) for target in targets]
+    files = {target: Path(out or run.path) / f"locator-{target.value}.tflite" for target in wanted}
     for file in files.values():
         refuse_existing(file, force=force)
     if not run.metrics.is_file():
@@ -158,7 +160,7 @@ def _described(flatbuffer: bytes, spec: LocatorSpec, samples: NDArray[np.uint8])
 
 
 def prove_locator(
-    run: RunFolder,
+    folder: str | Path,
     candidates: Sequence[Path] = (),
     *,
     limits: LocatorLimits = LocatorLimits(),
@@ -167,7 +169,7 @@ def prove_locator(
     """Compare converted locators with the Keras network they came from; what passes keeps its figures.
 
     Args:
-        run: of ``bce train --locator``.
+        folder: the run folder of ``bce train --locator``.
         candidates: .tflite files; none means all beside the model.
         limits: the gate.
         report: told how far it is.
@@ -176,6 +178,7 @@ def prove_locator(
         MissingFile: no candidate.
         SpecError: one that is no locator.
     """
+    run = RunFolder(Path(folder))
     files = [*candidates] or run.tflite_files()
     if not files:
         message = f"{run.path}: no .tflite beside the model to compare; run bce convert"

@@ -111,4 +111,4 @@ def _write_into(path: Path, passed: CandidateParity, found: ParityReport, limits
     kept = ("accuracy", "accuracy_drop", "worst_recall_drop", "agreement", "max_abs_diff", "mean_abs_diff", "mcnemar_p")
     figures = {"n": found.n, "n_groups": found.n_groups, "reference_accuracy": found.reference_accuracy}
     figures |= {key: getattr(passed, key) for key in kept} | {"limits": asdict(limits)}
-    write_bytes(path, pack(model.flatbuffer, model.spec.with_(parity=figures)))
+    write_bytes(path, pack(model.flatbuffer, model.spec.with_(parity=figures), model.locator))

@@ -217,9 +217,8 @@ def sealed(file: Path, name: str, answers: Answers, card: Mapping[str, Any]) -> 
     own = {**own_figures(answers, spec), "by_source": by_source(answers, spec), "target": spec.target, **kept}
     attribution = tuple(source.citation for source in SOURCES)
     chosen = tuple({**one, "file": below_source(one["file"])} for one in spec.representative)
-    return pack(
-        model.flatbuffer, spec.with_(name=name, figures=own, card=card, attribution=attribution, representative=chosen)
-    )
+    named = spec.with_(name=name, figures=own, card=card, attribution=attribution, representative=chosen)
+    return pack(model.flatbuffer, named, model.locator)
 
 
 def readme(files: Sequence[Path]) -> str:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from .terminal.options import PATH, Terminal, echo_json, force_option, json_option, labels_option, say_choice, table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from convert.files import Converted
 
 
 @click.command()
@@ -36,23 +42,30 @@ def convert(
     """Convert a trained model to TFLite; int8 and float16 unless told otherwise.
 
     The int8 file of a run is calibrated on the pictures that the run held back. All files made with it get its
-    temperature and its reject threshold; model.keras stays as it was trained.
+    temperature and its reject threshold; model.keras stays as it was trained. The run of a locator gives
+    locator-int8.tflite and so on.
 
     \b
     Example:
       bce convert
       bce convert runs/latest --int8 --out device/
     """
-    from ..model.choose import choose_model
+    from ..model.choose import choose_model, holds_locator
     from ..runs import KERAS_FILE
 
     path = say_choice(choose_model(model, prefer=KERAS_FILE))  # before TensorFlow takes its seconds
+    targets = [name for name, asked_for in wanted.items() if asked_for] or ["int8", "float16"]
+    if holds_locator(path.parent):
+        from convert.locator import convert_locator
+
+        _say(convert_locator(path.parent, targets, out=out, force=force, report=Terminal()), path, as_json=as_json)
+        return
 
     from convert.files import convert as convert_model
 
     made = convert_model(
         path,
-        targets=[name for name, asked_for in wanted.items() if asked_for] or ["int8", "float16"],
+        targets=targets,
         out=out,
         representative=representative,
         allow_small=allow_small,
@@ -61,6 +74,10 @@ def convert(
         force=force,
         report=Terminal(),
     )
+    _say(made, path, as_json=as_json)
+
+
+def _say(made: Sequence[Converted], path: Path, *, as_json: bool) -> None:
     if as_json:
         files = [
             {"file": str(one.file), "target": one.target.value, "bytes": one.bytes, "min_runtime": one.min_runtime}

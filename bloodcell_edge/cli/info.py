@@ -81,8 +81,28 @@ def lines(path: Path, spec: ModelSpec) -> list[tuple[str, Any]]:
         absent = f"; none found for {', '.join(missing)}" if missing else ""
         found.append(("other kernels", f"may move a score by up to {spec.kernel_tolerance:.3f}"))
         found += [("golden samples", f"{len(spec.golden)}{absent}"), ("sha256", spec.sha256)]
+        found.append(("locator", _locator(path, spec)))
     found += [("attribution", line) for line in spec.attribution]
     return found
+
+
+def _locator(path: Path, spec: ModelSpec) -> str:
+    """What finds the cells for it."""
+    if not spec.shown_as.needs_cells:
+        return "none: it takes whole pictures"
+    from ..model.file import read_model_file
+    from ..model.locator import shipped_locator, unpack_locator
+
+    carried = read_model_file(path).locator
+    file = unpack_locator(carried, where=str(path)) if carried else shipped_locator().file
+    own = file.spec
+    whose = "" if carried else "it carries none (made by an older bce): the shipped one, "
+    pictures = sum(own.training.get("pictures", {}).get("train", {}).values())
+    return (
+        f"{whose}{own.name}, {own.target}, {len(file.content):,} bytes, "
+        f"input {own.input_size[0]} x {own.input_size[1]}, a cell from {own.threshold / 256:.2f} on, "
+        f"trained on {pictures} pictures, sha256 {own.sha256[:12]}"
+    )
 
 
 def _measured_on(figures: Mapping[str, Any]) -> str:

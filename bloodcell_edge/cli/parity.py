@@ -46,10 +46,13 @@ def parity(
       bce parity runs/latest bloodcell-int8.tflite --data DATA
     """
     from ..errors import GateFailure
-    from ..model.choose import choose_model
+    from ..model.choose import choose_model, holds_locator
     from ..runs import KERAS_FILE
 
     path = say_choice(choose_model(reference, prefer=KERAS_FILE))  # before TensorFlow takes its seconds
+    if holds_locator(path.parent):
+        _prove_locator(path.parent, candidates, as_json=as_json)
+        return
 
     from convert.parity import GateLimits
     from convert.proof import prove
@@ -63,6 +66,37 @@ def parity(
         click.echo(summary(found))
     if not found.passed:
         failed = ", ".join(Path(one.file).name for one in found.candidates if not one.passed)
+        message = f"parity does not hold for {failed}"
+        raise GateFailure(message)
+
+
+def _prove_locator(run: Path, candidates: tuple[Path, ...], *, as_json: bool) -> None:
+    from convert.locator import prove_locator
+
+    from ..errors import GateFailure
+
+    found = prove_locator(run, candidates, report=Terminal())
+    if as_json:
+        echo_json({"passed": all(one.passed for one in found), "candidates": [one.as_json() for one in found]})
+    else:
+        head = ("file", "cells", "recall", "drop", "precision", "drop", "agreement", "box overlap", "gate")
+        rows = [
+            (
+                Path(one.file).name,
+                str(one.n),
+                f"{one.recall:.2f} %",
+                f"{one.recall_drop:+.2f}",
+                f"{one.precision:.2f} %",
+                f"{one.precision_drop:+.2f}",
+                f"{one.agreement:.2f} %",
+                f"{one.iou:.3f}",
+                "holds" if one.passed else "FAILS",
+            )
+            for one in found
+        ]
+        click.echo("\n".join([table(head, rows), *(f"{Path(one.file).name}: {one.why}" for one in found if one.why)]))
+    failed = ", ".join(Path(one.file).name for one in found if not one.passed)
+    if failed:
         message = f"parity does not hold for {failed}"
         raise GateFailure(message)
 

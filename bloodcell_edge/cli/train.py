@@ -45,6 +45,7 @@ _OF_THE_RECIPE = ("recipe", "view", "backbone", "alpha", "size", "weights", "epo
 @click.option(
     "--recipe-file", type=PATH, metavar="JSON", help="A recipe as bce search writes it, in place of all these."
 )
+@click.option("--locator", is_flag=True, help="Train what finds the cells, on boxes and pictures of one cell each.")
 @group_by_option
 @labels_option
 @click.option("--name", help="Of the run folder.  [default: recipe and number]")
@@ -53,6 +54,7 @@ _OF_THE_RECIPE = ("recipe", "view", "backbone", "alpha", "size", "weights", "epo
 def train(
     paths: tuple[Path, ...],
     recipe_file: Path | None,
+    locator: bool,
     name: str | None,
     group_by: Path | None,
     labels: tuple[str, ...] | None,
@@ -65,11 +67,19 @@ def train(
     Pictures are split by photograph: given by --group-by or a group column, else found as in bce audit. A run that was
     interrupted goes on from its last epoch when the same command is given again.
 
+    With --locator it trains the network that finds the cells: DATA is photographs with a boxes.csv (file, kind, x, y,
+    width, height; kinds WBC and RBC), or pictures of one cell each, of as many microscopes as there are.
+
     \b
     Example:
       bce train DATA
+      bce train --locator PHOTOS CELLS
       bce train DATA --recipe original --weights mobilenet_v2_notop.weights.h5
     """
+    if locator:
+        _refuse_beside_locator()
+        _train_locator(paths, name, options["epochs"], options["seed"], force=force, as_json=as_json)
+        return
     from ..dataset.pictures import LABELS
     from ..model.spec import load_spec
     from ..runs import RunFolder
@@ -88,6 +98,39 @@ def train(
         f"{run.path}: held-back accuracy {percent(figures['accuracy'])} "
         f"(95 % interval {interval(figures['accuracy_interval'], each=' %')}, "
         f"{figures['interval_method']}, n = {figures['n']})"
+    )
+
+
+_OF_A_LOCATOR = ("paths", "locator", "name", "epochs", "seed", "force", "as_json")
+
+
+def _refuse_beside_locator() -> None:
+    """UsageError for an option that is of a classifier alone."""
+    context = click.get_current_context()
+    given = click.core.ParameterSource.COMMANDLINE
+    for name in context.params:
+        if name not in _OF_A_LOCATOR and context.get_parameter_source(name) is given:
+            message = f"--{name.replace('_', '-')} is of a classifier; --locator takes --name, --epochs and --seed"
+            raise click.UsageError(message)
+
+
+def _train_locator(
+    paths: tuple[Path, ...], name: str | None, epochs: int | None, seed: int | None, *, force: bool, as_json: bool
+) -> None:
+    from ..files import read_json
+    from ..runs import RunFolder
+    from ..training.locator.fit import train_locator
+    from ..training.locator.recipe import LocatorRecipe
+
+    changes: dict[str, Any] = {key: value for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}
+    run = RunFolder(train_locator(paths, LocatorRecipe(**changes), name=name, force=force, report=Terminal()))
+    figures = read_json(run.metrics)["heldback"]
+    if as_json:
+        echo_json({"run": str(run.path), "heldback": figures})
+        return
+    click.echo(
+        f"{run.path}: of {figures['cells']} white cells in {figures['scenes']} damaged scenes of held-back pictures "
+        f"{percent(figures['recall'])} found, {percent(figures['precision'])} of what is found is one"
     )
 
 

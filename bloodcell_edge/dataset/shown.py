@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from ..imaging.locate import locate
+from ..model.locator import shipped_locator
 
 if TYPE_CHECKING:
     from ..imaging.image import Image
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
     from .pictures import Picture
 
 
-def shown_labelled(picture: Picture, image: Image, view: View, locate: Locator = locate) -> Shown | None:
+def shown_labelled(picture: Picture, image: Image, view: View, locate: Locator | None = None) -> Shown | None:
     """A labelled picture's most prominent cell, or with view "frame" all of it; None where no cell is found.
 
     Args:
         picture: tells its scale, where that is known.
         image: its pixels, uint8 RGB, shape (height, width, 3).
         view: how the model is shown pictures.
-        locate: finds its cells; not asked by view "frame".
+        locate: finds its cells, None for the shipped locator; not asked by view "frame".
     """
     return shown_in_each(picture, image, (view,), locate)[view]
 
 
 def shown_in_each(
-    picture: Picture, image: Image, views: Iterable[View], locate: Locator = locate
+    picture: Picture, image: Image, views: Iterable[View], locate: Locator | None = None
 ) -> dict[View, Shown | None]:
     """As `shown_labelled`, in several views; its cells are located once.
 
@@ -38,5 +38,6 @@ def shown_in_each(
         locate: as for `shown_labelled`.
     """
     wanted = tuple(views)
-    located = locate(image, um_per_px=picture.um_per_px) if any(view.needs_cells for view in wanted) else None
+    needed = any(view.needs_cells for view in wanted)
+    located = (locate or shipped_locator())(image, um_per_px=picture.um_per_px) if needed else None
     return {view: view.show_labelled(image, located) for view in wanted}

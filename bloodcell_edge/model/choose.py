@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import MissingFile
-from ..runs import LATEST
+from ..files import read_json
+from ..runs import LATEST, RunFolder
 
 DEVICE_FILE = "bloodcell-int8.tflite"
 SHIPPED = Path(__file__).parent / "shipped"
@@ -46,6 +47,12 @@ def choose_model(argument: str | Path | None, *, prefer: str = DEVICE_FILE) -> C
         message = f"no model given and no {chosen} here; {todo}"
         raise MissingFile(message)
     return Choice(chosen, "the latest run")
+
+
+def holds_locator(folder: Path) -> bool:
+    """Whether a run folder is that of a locator's training, not of a classifier's."""
+    config = RunFolder(folder).config
+    return config.is_file() and "locator" in read_json(config)
 
 
 def _named(path: Path, prefer: str) -> Choice:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import SpecError
-from ..imaging.locate import locate
 from ..imaging.views import EDGE
 from ..records import LOW_SCORE, OTHER_CELL, UNIDENTIFIED, Prediction
-from .file import read_model_file
-from .golden import replay
+from .file import ModelFile, read_model_file
+from .golden import kept_field, replay
+from .goldenfields import replay_fields
 from .interpreter import Interpreter, load_interpreter
+from .locator import LearnedLocator, open_locator, shipped_locator
 from .spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -40,14 +41,15 @@ class Classifier:
         spec: what the file says of itself.
         interpreter: what runs it.
         path: of the file; None where it was not opened from one.
-        locator: finds the cells of a picture for it.
+        locator: finds the cells of a picture for it: its own, or the shipped one where it carries none.
     """
 
     def __init__(
-        self, spec: ModelSpec, interpreter: Interpreter, path: Path | None = None, *, locator: Locator = locate
+        self, spec: ModelSpec, interpreter: Interpreter, path: Path | None = None, *, locator: Locator | None = None
     ) -> None:
-        """Join a spec, an interpreter and a locator; use `open` instead."""
-        self.spec, self.interpreter, self.path, self.locator = spec, interpreter, path, locator
+        """Join a spec, an interpreter and a locator, None for the shipped one; use `open` instead."""
+        self.spec, self.interpreter, self.path = spec, interpreter, path
+        self.locator: Locator = shipped_locator() if locator is None else locator
 
     @classmethod
     def open(cls, path: str | Path, *, threads: int | None = 1, check: bool = True) -> Classifier:
@@ -70,9 +72,13 @@ class Classifier:
         if expected != found:
             message = f"{path}: expected input size and number of outputs {expected} as its spec says, found {found}"
             raise SpecError(message)
+        locator = _locator_of(model)
         if check:
-            replay(interpreter, model.spec, name=str(path), runtime=interpreter.runtime)
-        return cls(model.spec, interpreter, model.path)
+            told = {"name": str(path), "runtime": interpreter.runtime}
+            replay(interpreter, model.spec, locator if model.locator else _rules(), **told)
+            if model.spec.shown_as.needs_cells:
+                replay_fields(locator, draw=kept_field, **told)
+        return cls(model.spec, interpreter, model.path, locator=locator)
 
     def __repr__(self) -> str:
         """Name, target and interpreter."""
@@ -129,6 +135,18 @@ class Classifier:
         scores = [self.interpreter.scores(one.pixels) for one in shown]
         each_ms = (time.perf_counter() - start) * 1e3 / max(len(shown), 1)
         return tuple(predict(row, self.spec, one, latency_ms=each_ms) for row, one in zip(scores, shown, strict=True))
+
+
+def _locator_of(model: ModelFile) -> LearnedLocator:
+    """Its own, or the shipped one for a file of version 1, which has none."""
+    return open_locator(model.locator, where=str(model.path)) if model.locator else shipped_locator()
+
+
+def _rules() -> Locator:
+    """What the golden samples of files of version 1 were located by."""
+    from ..imaging.locate import locate
+
+    return locate
 
 
 def predict(

@@ -155,17 +155,17 @@ class Decoder:
         ruler = planes.ruler[:rows, :columns].reshape(-1, 2)
         counts = np.bincount(ruler[:, 1], weights=self._weights[ruler[:, 0]], minlength=256)
         below = np.cumsum(counts)  # whole numbers, which float64 holds exactly
-        half = below[-1] / 2
+        half = float(below[-1]) / 2
         place = int(np.searchsorted(below, half))
         inside = float((half - (below[place - 1] if place else 0.0)) / counts[place])  # of the byte's step
         low, high = self._edge(place), self._edge(place + 1)
-        diameter: float = (low + inside * (high - low)) / FINE
-        return diameter
+        return (low + inside * (high - low)) / FINE
 
     def _edge(self, byte: int) -> float:
         """Diameter between a byte and the one before it."""
         before, after = max(byte - 1, 0), min(byte, 255)
-        return (self._diameters[before] + self._diameters[after]) / 2
+        middle: float = (self._diameters[before] + self._diameters[after]) / 2
+        return middle
 
 
 def different(peaks: Iterable[Peak]) -> Iterator[Peak]:

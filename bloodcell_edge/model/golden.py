@@ -19,15 +19,16 @@ import numpy as np
 
 from ..errors import SpecError
 from ..files import write_bytes
-from ..imaging.drawn import LABELS as DRAWN_LABELS
-from ..imaging.locate import locate
 from ..version import __version__
+from .goldenfields import FIELD_SIZE, drawn_field
 from .interpreter import interpreter_of
 from .spec import KERNEL_TOLERANCE, Golden
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ..imaging.image import Image
+    from ..imaging.located import Locator
     from ..imaging.views import View
     from .spec import ModelSpec
 
@@ -45,37 +46,54 @@ class Answering(Protocol):
         """Probabilities, shape (labels,), of uint8 RGB (height, width, 3)."""
 
 
-@functools.lru_cache(maxsize=256)  # every target of a model is asked about the same drawings
-def drawn_pixels(seed: int, drawn: str, view: View) -> NDArray[np.uint8] | None:
-    """A drawn cell as a model is shown it, uint8 RGB (*view.size, 3); None where no cell is found in the drawing."""
+@functools.lru_cache(maxsize=64)  # every target of a model is asked about the same drawings
+def _drawn(seed: int, drawn: str) -> Image:
     from ..imaging.drawn import draw_field  # numpy.random takes a while, and is needed once
 
-    image = draw_field(seed, (drawn,)).image
+    return draw_field(seed, (drawn,)).image
+
+
+def drawn_pixels(seed: int, drawn: str, view: View, locate: Locator) -> NDArray[np.uint8] | None:
+    """A drawn cell as a model is shown it, uint8 RGB (*view.size, 3); None where no cell is found in the drawing."""
+    image = _drawn(seed, drawn)
     shown = view.show_labelled(image, locate(image) if view.needs_cells else None)
     if shown is None:
         return None
-    shown.pixels.flags.writeable = False
     return shown.pixels
 
 
-def _pixels(one: Golden, view: View) -> NDArray[np.uint8] | None:
+def _pixels(one: Golden, view: View, locate: Locator) -> NDArray[np.uint8] | None:
     """What was drawn and prepared at an earlier start by the same software, else now: drawing takes 5 ms each."""
-    kept = _kept_file(one, view)
+    kept = _kept_file(one.seed, one.drawn, view)
     with suppress(OSError, ValueError):
         pixels = np.frombuffer(kept.read_bytes(), np.uint8).reshape(*view.size, 3)
         if digest(pixels) == one.pixels_sha256:
             return pixels
-    fresh = drawn_pixels(one.seed, one.drawn, view)
+    fresh = drawn_pixels(one.seed, one.drawn, view, locate)
     if fresh is not None:
-        with suppress(OSError):  # a device may have nothing to write to
-            write_bytes(kept, fresh.tobytes())
+        _keep(kept, fresh)
     return fresh
 
 
-def _kept_file(one: Golden, view: View) -> Path:
+def kept_field(seed: int, drawn: tuple[str, ...]) -> NDArray[np.uint8]:
+    """`goldenfields.drawn_field`, kept like the drawings of golden samples."""
+    kept = _kept_file(seed, drawn)
+    with suppress(OSError, ValueError):
+        return np.frombuffer(kept.read_bytes(), np.uint8).reshape(*FIELD_SIZE, 3)
+    fresh = drawn_field(seed, drawn)
+    _keep(kept, fresh)
+    return fresh
+
+
+def _keep(file: Path, pixels: NDArray[np.uint8]) -> None:
+    with suppress(OSError):  # a device may have nothing to write to
+        write_bytes(file, pixels.tobytes())
+
+
+def _kept_file(*drawing: object) -> Path:
     import cv2
 
-    made_by = (__version__, np.__version__, cv2.__version__, platform.machine(), one.seed, one.drawn, view)
+    made_by = (__version__, np.__version__, cv2.__version__, platform.machine(), *drawing)
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bloodcell_edge"
     return folder / f"golden-{hashlib.sha256(repr(made_by).encode()).hexdigest()[:16]}.rgb"
 
@@ -85,12 +103,13 @@ def digest(pixels: NDArray[np.uint8]) -> str:
     return hashlib.sha256(pixels.tobytes()).hexdigest()
 
 
-def replay(model: Answering, spec: ModelSpec, *, name: str, runtime: str) -> float:
+def replay(model: Answering, spec: ModelSpec, locate: Locator, *, name: str, runtime: str) -> float:
     """Ask a model its golden samples again.
 
     Args:
         model: on this machine.
         spec: with the samples.
+        locate: the locator that they were made with.
         name: of the file, for messages.
         runtime: what runs it, for messages.
 
@@ -100,11 +119,11 @@ def replay(model: Answering, spec: ModelSpec, *, name: str, runtime: str) -> flo
     Raises:
         SpecError: a picture is prepared, or answered, otherwise than when the model was made.
     """
-    return max((_difference(model, one, spec, name, runtime) for one in spec.golden), default=0.0)
+    return max((_difference(model, one, spec, locate, name, runtime) for one in spec.golden), default=0.0)
 
 
-def _difference(model: Answering, one: Golden, spec: ModelSpec, name: str, runtime: str) -> float:
-    pixels = _pixels(one, spec.shown_as)
+def _difference(model: Answering, one: Golden, spec: ModelSpec, locate: Locator, name: str, runtime: str) -> float:
+    pixels = _pixels(one, spec.shown_as, locate)
     if pixels is None or digest(pixels) != one.pixels_sha256:
         found = "finds no cell in" if pixels is None else "prepares other pixels of"
         message = (
@@ -141,7 +160,9 @@ def kernel_tolerance(flatbuffer: bytes, samples: NDArray[np.uint8]) -> float:
     return max(_BEYOND * largest, KERNEL_TOLERANCE)
 
 
-def golden_samples(model: Answering, labels: Sequence[str], view: View, *, margin: float) -> tuple[Golden, ...]:
+def golden_samples(
+    model: Answering, labels: Sequence[str], view: View, locate: Locator, *, margin: float
+) -> tuple[Golden, ...]:
     """One drawn picture for each label that the model gives clearly.
 
     A model trained on photographs may never give some label to a drawing; that label then has no sample, which
@@ -151,14 +172,17 @@ def golden_samples(model: Answering, labels: Sequence[str], view: View, *, margi
         model: the converted file itself, ``scores((height, width, 3)) -> (labels,)``.
         labels: in output order.
         view: how pictures are shown to it.
+        locate: finds the cells of view "cell".
         margin: least distance of the two best scores: twice the tolerance, since both may move and the label must hold.
     """
+    from ..imaging.drawn import LABELS as DRAWN_LABELS  # numpy.random takes a while; no device comes here
+
     found: dict[str, Golden] = {}
     for number in range(_TRIES * len(DRAWN_LABELS)):
         if len(found) == len(labels):
             break
         seed, drawn = _FIRST_SEED + number, DRAWN_LABELS[number % len(DRAWN_LABELS)]
-        pixels = drawn_pixels(seed, drawn, view)
+        pixels = drawn_pixels(seed, drawn, view, locate)
         if pixels is None:
             continue
         scores = model.scores(pixels)

@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     from ..imaging.image import Image
     from .locator import LearnedLocator
 
+FIELD_SIZE = (240, 320)
+"""(height, width) of a golden field, pixels."""
+
 _FIRST_SEED = 8_000_000  # far from the seeds of demos, tests and training
 _FIELDS = 2
 _CELLS = 3
-_SIZE = (240, 320)
 _NEAR = 0.5  # intersection over union, from which two boxes are the same cell under other kernels
 _RULER_OFF = 1.03  # times, by which a red cell's diameter may differ under other kernels
 _BEYOND = 1.5  # how far beyond the largest difference that was seen one must still be allowed for: pictures differ
@@ -43,7 +45,7 @@ def drawn_field(seed: int, drawn: tuple[str, ...]) -> Image:
     """A drawn field, uint8 RGB, shape (240, 320, 3)."""
     from ..imaging.drawn import draw_field  # numpy.random takes a while, and is needed once
 
-    return draw_field(seed, drawn, size=_SIZE).image
+    return draw_field(seed, drawn, size=FIELD_SIZE).image
 
 
 def golden_fields(locator: LearnedLocator) -> tuple[GoldenField, ...]:

@@ -21,7 +21,7 @@ import numpy as np
 from ..errors import PictureError, SpecError
 from ..imaging.image import resize
 from ..imaging.light import Halves
-from ..imaging.located import RED_CELL_UM, Box, Located
+from ..imaging.located import RED_CELL_UM, Box, Located, share_seen, sides_cut
 from ..imaging.ranks import ranked
 from .archive import open_archive, seal, sha256_of
 from .decode import CHANNELS, FINE, FLOAT_SCALES, Decoder, Peak, Planes, Scale, as_bytes, different
@@ -219,16 +219,23 @@ class LearnedLocator:
     def _boxes(self, peaks: Sequence[Peak], size: tuple[int, ...]) -> list[Box]:
         """Boxes in whole pixels of a picture of (height, width)."""
         height, width = size[:2]
-        near = _EDGE * max(height / self.spec.input_size[0], width / self.spec.input_size[1])
+        near = round(_EDGE * max(height / self.spec.input_size[0], width / self.spec.input_size[1]))
         found = []
         for peak in peaks:
-            left, top = (peak.left + FINE // 2) // FINE, (peak.top + FINE // 2) // FINE
-            right, bottom = (peak.right + FINE // 2) // FINE, (peak.bottom + FINE // 2) // FINE
-            at_edge = left <= near or top <= near or right >= width - near or bottom >= height - near
+            left, right = _snapped(peak.left, peak.right, width, near)
+            top, bottom = _snapped(peak.top, peak.bottom, height, near)
+            rectangle = left, top, max(right - left, 1), max(bottom - top, 1)
+            share = share_seen(rectangle[2], rectangle[3], *sides_cut(rectangle, size))
+            seen = share if peak.seen >= _WHOLE else min(share, peak.seen / 100)
             touching = any(_touch(peak, other) for other in peaks if other is not peak)
-            whole = not at_edge and peak.seen >= _WHOLE
-            found.append(Box(left, top, max(right - left, 1), max(bottom - top, 1), whole, touching))
+            found.append(Box(*rectangle, seen == 1.0, touching, seen))
         return found
+
+
+def _snapped(start: int, end: int, length: int, near: int) -> tuple[int, int]:
+    """Where a box begins and ends on an axis, whole pixels; at the picture's edge where it comes near."""
+    first, last = (start + FINE // 2) // FINE, (end + FINE // 2) // FINE
+    return 0 if first <= near else first, length if last >= length - near else last
 
 
 def check(image: Image, um_per_px: float | None) -> None:

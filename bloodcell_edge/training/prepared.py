@@ -28,8 +28,8 @@ from ..dataset.taught import never_held_back
 from ..errors import DataError, NoPictures
 from ..files import write_json
 from ..imaging.hashes import all_hashes
-from ..imaging.locate import locate
 from ..imaging.views import EDGE
+from ..model.locator import shipped_locator
 from ..progress import Progress, Reporter
 from ..runs import RunFolder
 from .recipes import Recipe
@@ -154,7 +154,7 @@ def _prepared(opened: Opened, view: View, margin: float, features: bool) -> _Row
     if not view.needs_cells:
         pixels = view.show(image, None)[0].pixels
         return _Row(pixels, pixels, image.shape[1] / image.shape[0], True, "", *known_by)
-    located = locate(image, um_per_px=opened.picture.um_per_px)
+    located = shipped_locator()(image, um_per_px=opened.picture.um_per_px)
     shown = view.show_labelled(image, located)
     if shown is None:
         black = [np.zeros((round(side), round(side), 3), np.uint8) for side in (view.size[0], view.size[0] * margin)]

@@ -9,22 +9,22 @@ import numpy as np
 from bloodcell_edge.dataset.pictures import Picture
 from bloodcell_edge.dataset.shown import shown_in_each, shown_labelled
 from bloodcell_edge.imaging.drawn import draw_field
-from bloodcell_edge.imaging.locate import locate
 from bloodcell_edge.imaging.views import View
+from bloodcell_edge.model.locator import shipped_locator
 
 FRAME, CELL, WHITE = View("frame", (48, 48)), View("cell", (64, 64), 20.0), View("cell", (32, 32), 20.0, "white")
 PICTURE = Picture(Path("one.png"), "one.png", "MONOCYTE", None, um_per_px=0.1)
 
 
 class Counting:
-    """Locates as `locate` does, and keeps the scales it was given."""
+    """Locates as the shipped locator does, and keeps the scales it was given."""
 
     def __init__(self):
         self.scales = []
 
     def __call__(self, image, *, um_per_px=None):
         self.scales.append(um_per_px)
-        return locate(image, um_per_px=um_per_px)
+        return shipped_locator()(image, um_per_px=um_per_px)
 
 
 def test_several_views_locate_once_and_frames_never():
@@ -34,7 +34,7 @@ def test_several_views_locate_once_and_frames_never():
     assert counting.scales == [0.1]
     for view, one in shown.items():
         assert np.array_equal(one.pixels, shown_labelled(PICTURE, image, view).pixels)
-        fresh = view.show_labelled(image.copy(), locate(image.copy(), um_per_px=0.1))
+        fresh = view.show_labelled(image.copy(), shipped_locator()(image.copy(), um_per_px=0.1))
         assert np.array_equal(one.pixels, fresh.pixels)
 
     assert shown_labelled(PICTURE, image, FRAME, counting).box is None

@@ -29,7 +29,8 @@ RED_CELL_RANGE = (4.5, 58.0)
 """Diameter of a red cell in scenes, pixels."""
 
 _WHOLE_SHARE = 0.25  # of scenes that are one piece as it is
-_PAIR_SHARE = 0.5  # of scenes with a second cell laid against a first
+_PAIRED_WHOLE = 0.4  # of scenes that are one piece, with a second cell laid against a first
+_MOST_PAIRS = 3  # times that a second cell is laid against a first
 _EMPTY_FIELD = 235.0
 _SEAM = 0.07  # of a piece's shorter side, over which it fades into the next
 _KEPT = (0.05, 0.15, 0.3, 0.6, 1.0)  # share of pieces that keep their white cells, drawn for each scene
@@ -143,12 +144,14 @@ def lay_scene(
     names = sorted(sources)
     source = sources[names[int(rng.choice(len(names), p=[shares[name] for name in names]))]]
     if rng.random() < _WHOLE_SHARE:
-        return _whole(source[int(rng.integers(len(source)))], size, rng)
+        return _whole(source, size, rng)
     return _field(source, size, rng)
 
 
-def _whole(piece: Piece, size: tuple[int, int], rng: np.random.Generator) -> Scene:
+def _whole(source: Sequence[Piece], size: tuple[int, int], rng: np.random.Generator) -> Scene:
     """One piece as large as fits, or up to half as large again; what it leaves has the colour of its empty field."""
+    some = [source[int(k)] for k in rng.integers(len(source), size=_VARIETY)]
+    piece = some[0]
     fit = min(size[0] / piece.size[0], size[1] / piece.size[1])
     zoom = 1.0 if rng.random() < 0.5 else rng.uniform(0.6, 1.5)
     tile = _turned(_tile(piece, fit * zoom, keep=True, rng=rng), int(rng.integers(4)))
@@ -160,7 +163,10 @@ def _whole(piece: Piece, size: tuple[int, int], rng: np.random.Generator) -> Sce
     x, y = max(left, 0), max(top, 0)
     seen = tile.pixels[y - top : size[0] - top, x - left : size[1] - left]
     pixels[y : y + seen.shape[0], x : x + seen.shape[1]] = seen
-    return Scene(pixels, tuple(cells), piece.red_cell_px * fit * zoom)
+    red = piece.red_cell_px * fit * zoom
+    if rng.random() < _PAIRED_WHOLE:
+        pixels, cells = _with_pair(pixels, cells, some, red, rng)
+    return Scene(pixels, tuple(cells), red)
 
 
 def _offset(length: int, room: int, rng: np.random.Generator) -> int:
@@ -199,7 +205,7 @@ def _field(source: Sequence[Piece], size: tuple[int, int], rng: np.random.Genera
             x += max(6, tile.pixels.shape[1] - seam)
         y += max(6, tall - seam)
     pixels = np.where(weight > 0.01, total / weight, np.float32(_EMPTY_FIELD))
-    if rng.random() < _PAIR_SHARE:
+    for _ in range(rng.integers(_MOST_PAIRS + 1)):
         pixels, cells = _with_pair(pixels, cells, some, red, rng)
     return Scene(pixels, tuple(cells), red)
 

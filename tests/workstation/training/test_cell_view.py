@@ -13,8 +13,8 @@ from bloodcell_edge.dataset.shown import shown_labelled
 from bloodcell_edge.files import sha256_file, write_bytes
 from bloodcell_edge.imaging.drawn import LABELS, draw_field
 from bloodcell_edge.imaging.image import encode_jpeg, read_image
-from bloodcell_edge.imaging.locate import locate
 from bloodcell_edge.model.classifier import Classifier
+from bloodcell_edge.model.locator import shipped_locator
 from bloodcell_edge.model.spec import load_spec
 from bloodcell_edge.progress import SILENT
 from bloodcell_edge.training.prepared import prepare_pictures
@@ -116,7 +116,7 @@ def test_exported_crops_show_the_model_what_the_field_did(bce_here, cell_run, dr
     fields = {sha256_file(path)[:16]: path for path in drawn_cells.rglob("*.jpg")}
     for picture in crops.pictures[::5]:
         shown, field = shown_labelled(picture, read_image(picture.path), view), read_image(fields[picture.group])
-        before = view.show_labelled(field, locate(field))
+        before = view.show_labelled(field, shipped_locator()(field))
         close.append(np.abs(shown.pixels.astype(int) - before.pixels).mean())
         said.append(LABELS[int(model.scores(before.pixels[np.newaxis])[0].argmax())] == picture.label)
     assert all(said)
