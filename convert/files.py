@@ -19,7 +19,7 @@ from bloodcell_edge.model.golden import golden_samples, kernel_tolerance
 from bloodcell_edge.model.interpreter import interpreter_of
 from bloodcell_edge.model.locator import shipped_locator, told
 from bloodcell_edge.model.metadata import add_metadata
-from bloodcell_edge.model.spec import KERNEL_TOLERANCE, SPEC_VERSION, ModelSpec
+from bloodcell_edge.model.spec import KERNEL_TOLERANCE, ModelSpec
 from bloodcell_edge.progress import SILENT, Reporter
 from bloodcell_edge.runs import KERAS_FILE
 from bloodcell_edge.training.kerasmodel import KerasModel, open_keras
@@ -140,6 +140,10 @@ def convert_files(
         refuse_existing(out / target.file_name, force=force)
     samples: NDArray[np.uint8] | None = None
     listed: tuple[dict[str, str], ...] = ()
+    trained_with = model.spec.training.get("locator")
+    if trained_with and trained_with != shipped_locator().spec.sha256:
+        carried = shipped_locator().spec.sha256
+        report.say(f"trained on crops of locator {trained_with[:12]}, the files carry locator {carried[:12]}")
     if any(target.needs_samples for target in targets):
         samples, listed = _samples(representative, model.spec, report)
     net, about, ready = model.net, model.spec, {}
@@ -188,15 +192,12 @@ def _spec(
     representative: tuple[dict[str, str], ...],
     samples: NDArray[np.uint8] | None,
 ) -> ModelSpec:
-    bare = spec.with_(
+    bare = spec.with_locator(told(shipped_locator().file) if spec.shown_as.needs_cells else None).with_(
         target=target.value,
         representative=representative,
         min_runtime=min_runtime(flatbuffer),
         parity=None,
         golden=(),
-        locator=told(shipped_locator().file) if spec.shown_as.needs_cells else None,
-        crop_um=spec.shown_as.crop_um,  # of a run of version 1 it changes, and with it the version
-        spec_version=SPEC_VERSION,
     )
     file = _described(flatbuffer, bare)
     tolerance = KERNEL_TOLERANCE if samples is None else kernel_tolerance(file, samples)

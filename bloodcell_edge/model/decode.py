@@ -44,7 +44,7 @@ _SAME = 0.45  # intersection over union, or 0.6 of the smaller box, from which t
 _INSIDE = 0.75
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Scale:
     """What the bytes of one plane stand for: ``scale * (byte - zero_point)``, bytes 0 to 255."""
 
@@ -133,7 +133,7 @@ class Decoder:
             self._peak(divmod(place, columns), planes, size)
             for place in sorted(places.tolist(), key=lambda place: -int(white.flat[place]))
         ]
-        return list(different(peak for peak in found if peak.area > 0))
+        return list(different(peak for peak in found if peak.left < peak.right and peak.top < peak.bottom))
 
     def _peak(self, place: tuple[int, int], planes: Planes, size: tuple[int, int]) -> Peak:
         row, column = place

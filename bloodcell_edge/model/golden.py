@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 _BEYOND = 1.5
 """How far beyond the largest difference that was seen one must still be allowed for: pictures differ."""
 _TRIES = 60  # drawings of each class
+_DIGEST = 64  # characters
 _FIRST_SEED = 7_000_000  # far from the seeds of demos and tests
 
 
@@ -95,7 +96,7 @@ def _pixels(one: Golden, view: View, *, by_rules: bool) -> NDArray[np.uint8] | N
             return pixels
     fresh = drawn_pixels(one.seed, one.drawn, view, by_rules=by_rules)
     if fresh is not None:
-        _keep(kept, fresh)
+        _keep(kept, fresh.tobytes())
     return fresh
 
 
@@ -103,15 +104,18 @@ def kept_field(seed: int, drawn: tuple[str, ...]) -> NDArray[np.uint8]:
     """`goldenfields.drawn_field`, kept like the drawings of golden samples."""
     kept = _kept_file(seed, drawn)
     with suppress(OSError, ValueError):
-        return np.frombuffer(kept.read_bytes(), np.uint8).reshape(*FIELD_SIZE, 3)
+        content = kept.read_bytes()
+        pixels = np.frombuffer(content[_DIGEST:], np.uint8).reshape(*FIELD_SIZE, 3)
+        if content[:_DIGEST] == digest(pixels).encode():  # else it was damaged where it lay
+            return pixels
     fresh = drawn_field(seed, drawn)
-    _keep(kept, fresh)
+    _keep(kept, digest(fresh).encode() + fresh.tobytes())
     return fresh
 
 
-def _keep(file: Path, pixels: NDArray[np.uint8]) -> None:
+def _keep(file: Path, content: bytes) -> None:
     with suppress(OSError):  # a device may have nothing to write to
-        write_bytes(file, pixels.tobytes())
+        write_bytes(file, content)
 
 
 def _kept_file(*drawing: object) -> Path:

@@ -24,7 +24,7 @@ from ..imaging.light import Halves, find_unlit, halvings_until, meets_unlit
 from ..imaging.located import RED_CELL_UM, Box, Located, Rectangle, share_seen, sides_cut
 from ..imaging.ranks import ranked
 from .archive import open_archive, seal, sha256_of
-from .decode import CHANNELS, FINE, FLOAT_SCALES, Decoder, Peak, Planes, Scale, as_bytes, different
+from .decode import CHANNELS, FINE, FLOAT_SCALES, STRIDE, Decoder, Peak, Planes, Scale, as_bytes, different
 from .interpreter import Interpreter, interpreter_of
 from .locatorspec import LocatorSpec, locator_spec_from_json
 from .spec import canonical_json
@@ -310,6 +310,9 @@ def check(image: Image, um_per_px: float | None) -> None:
         raise PictureError(message)
 
 
+_SIGNED = 128  # between int8 values and the bytes they are read as
+
+
 def _planes(interpreter: Interpreter, pixels: NDArray[np.uint8]) -> Planes:
     """What a network says, as bytes."""
     by_channels = {plane.shape[-1]: (plane, scale) for plane, scale, _ in interpreter.planes(pixels)}
@@ -321,31 +324,41 @@ def _planes(interpreter: Interpreter, pixels: NDArray[np.uint8]) -> Planes:
 
 
 def _as_bytes(plane: NDArray[Any], scale: float, usual: Scale) -> NDArray[np.uint8]:
-    """Of a plane of int8 values, or of floats where it has no scale."""
+    """Of a plane of int8 or uint8 values, or of floats where it has no scale."""
     if not scale:
         return as_bytes(plane, usual)
-    levels: NDArray[np.uint8] = plane.view(np.uint8) ^ np.uint8(0x80)
+    if plane.dtype == np.uint8:
+        return plane
+    levels: NDArray[np.uint8] = plane.view(np.uint8) ^ np.uint8(_SIGNED)
     return levels
 
 
 def _decoder(interpreter: Interpreter, spec: LocatorSpec) -> Decoder:
-    grey = np.zeros((*spec.input_size, 3), np.uint8)
-    scales = {plane.shape[-1]: (scale, zero_point) for plane, scale, zero_point in interpreter.planes(grey)}
-    if set(scales) != set(CHANNELS.values()):
-        message = (
-            f"locator {spec.name}: expected outputs of {sorted(CHANNELS.values())} channels, found {sorted(scales)}"
-        )
+    """What reads the outputs of a network, which must be those of a locator."""
+    answers = interpreter.planes(np.zeros((*spec.input_size, 3), np.uint8))
+    grid = tuple(side // STRIDE for side in spec.input_size)
+    expected = sorted((*grid, channels) for channels in CHANNELS.values())
+    shapes = sorted(plane.shape for plane, _, _ in answers)
+    if shapes != expected:
+        message = f"locator {spec.name}: expected outputs of {_listed(expected)}, found {_listed(shapes)}"
         raise SpecError(message)
-    found = [
-        Scale(*_unsigned(*scales[channels])) if scales[channels][0] else usual
-        for channels, usual in zip(CHANNELS.values(), FLOAT_SCALES, strict=True)
-    ]
-    return Decoder(*found[1:])
+    scales = {plane.shape[-1]: _scale(plane, scale, zero_point) for plane, scale, zero_point in answers}
+    white, shape, ruler = (
+        scales[channels] or usual for channels, usual in zip(CHANNELS.values(), FLOAT_SCALES, strict=True)
+    )
+    if white != FLOAT_SCALES[0]:
+        message = f"locator {spec.name}: expected heats in steps of 1/256 from 0 on, found {white}; convert it again"
+        raise SpecError(message)
+    return Decoder(shape, ruler)
 
 
-def _unsigned(scale: float, zero_point: int) -> tuple[float, int]:
-    """Of int8 values that are read as bytes from 0 to 255."""
-    return float(scale), int(zero_point) + 128
+def _scale(plane: NDArray[Any], scale: float, zero_point: int) -> Scale | None:
+    """Of a plane of integers, read as bytes from 0 to 255; None of floats."""
+    return Scale(float(scale), int(zero_point) + (_SIGNED if plane.dtype == np.int8 else 0)) if scale else None
+
+
+def _listed(shapes: Sequence[tuple[int, ...]]) -> str:
+    return ", ".join(" x ".join(map(str, shape)) for shape in shapes)
 
 
 def _parts(height: int, width: int, finer: int) -> list[_Window]:

@@ -7,9 +7,12 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from ..errors import SpecError
+from .decode import STRIDE
 
 LOCATOR_SPEC_VERSION = 1
 """Raise when an older reader would misunderstand a newer spec."""
+
+_LEAST_SIDE, _MOST_HEAT = 32, 255
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,21 @@ class LocatorSpec:
     bce_version: str = ""
     spec_version: int = LOCATOR_SPEC_VERSION
     sha256: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse values that no locator can have."""
+        if not all(isinstance(side, int) and side >= _LEAST_SIDE and side % STRIDE == 0 for side in self.input_size):
+            message = (
+                f"locator {self.name}: input_size must be (height, width) in pixels, multiples of {STRIDE} from "
+                f"{_LEAST_SIDE} on, found {self.input_size}"
+            )
+            raise SpecError(message)
+        if not isinstance(self.threshold, int) or not 1 <= self.threshold <= _MOST_HEAT:
+            message = f"locator {self.name}: threshold must be 1 to {_MOST_HEAT}, found {self.threshold}"
+            raise SpecError(message)
+        if not isinstance(self.kernel_tolerance, int) or not 0 <= self.kernel_tolerance <= _MOST_HEAT:
+            message = f"locator {self.name}: kernel_tolerance must be 0 to {_MOST_HEAT}, found {self.kernel_tolerance}"
+            raise SpecError(message)
 
     def with_(self, **changes: Any) -> LocatorSpec:
         """A copy with some fields changed."""

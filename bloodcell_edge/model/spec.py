@@ -164,6 +164,10 @@ class ModelSpec:
         """A copy with some fields changed."""
         return replace(self, **changes)
 
+    def with_locator(self, locator: Mapping[str, Any] | None) -> ModelSpec:
+        """A copy of this version of the layout that tells of a locator; crops stay as large as `shown_as` has them."""
+        return self.with_(locator=locator, crop_um=self.shown_as.crop_um, spec_version=SPEC_VERSION)
+
     def as_json(self) -> dict[str, Any]:
         """Plain JSON values."""
         return asdict(self)

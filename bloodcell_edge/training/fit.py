@@ -23,6 +23,7 @@ from ..dataset.split import (
 )
 from ..errors import OutputExists
 from ..files import beside, sha256_file, write_json
+from ..model.locator import shipped_locator
 from ..model.seen import collect
 from ..model.spec import ModelSpec, save_spec
 from ..progress import SILENT, Reporter
@@ -207,6 +208,8 @@ def _spec(state: TrainingRun, pictures: list[Picture], heldback: dict[str, Any],
         "photographs": photographs_by_label(pictures),
         "drawn": drawn,
     }
+    if recipe.shown_as.needs_cells:
+        training["locator"] = shipped_locator().spec.sha256
     return bare_spec(state).with_(
         training=training,
         figures=heldback,
