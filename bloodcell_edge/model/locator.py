@@ -272,11 +272,12 @@ class LearnedLocator:
             left, right = _snapped(peak.left, peak.right, width, near)
             top, bottom = _snapped(peak.top, peak.bottom, height, near)
             rectangle = left, top, right - left, bottom - top
-            share = share_seen(rectangle[2], rectangle[3], *sides_cut(rectangle, size))
-            rim = unlit is not None and meets_unlit(unlit, _halved(rectangle, halvings))
-            seen = min(share, peak.seen / 100) if rim or peak.seen < _WHOLE else share
+            sides = sides_cut(rectangle, size)
+            dim = peak.seen < _WHOLE or (unlit is not None and meets_unlit(unlit, _halved(rectangle, halvings)))
+            share = share_seen(rectangle[2], rectangle[3], *sides)
+            seen = min(share, peak.seen / 100) if dim else share
             touching = any(_touch(peak, other) for other in peaks if other is not peak)
-            found.append(Box(*rectangle, seen == 1.0 and not rim, touching, seen))
+            found.append(Box(*rectangle, not dim and not any(sides), touching, seen))
         return found
 
 

@@ -33,7 +33,7 @@ def test_nothing_in_it_hangs_on_clock_or_machine():
 
 def test_nothing_is_sealed_twice():
     """A second zip would hide the first."""
-    with pytest.raises(SpecError, match="^m: expected a TFLite model alone, found one with a zip behind it"):
+    with pytest.raises(SpecError, match=r"^m: expected a TFLite model alone, found one with a zip behind it"):
         seal(seal(b"front", {"a": b"1"}, name="m"), {"a": b"1"}, name="m")
 
 
@@ -46,7 +46,7 @@ def test_what_is_no_archive_is_refused(content):
 
 def test_a_member_that_is_missing_is_named():
     """The archive is whole, but another one."""
-    with pytest.raises(SpecError, match="^m: no b inside"):
+    with pytest.raises(SpecError, match=r"^m: no b inside"):
         open_archive(seal(b"front", {"a": b"1"}, name="m"), ["b"], where="m", made_by="us")
 
 

@@ -75,7 +75,9 @@ def locator_file(flatbuffer: bytes, **changes: Any) -> LocatorFile:
     return unpack_locator(pack_locator(flatbuffer, spec), where="made.tflite")
 
 
-def field(height: int, width: int, *middles: tuple[int, int], ground: tuple[int, int, int] = GROUND, scale: int = 1) -> Any:
+def field(
+    height: int, width: int, *middles: tuple[int, int], ground: tuple[int, int, int] = GROUND, scale: int = 1
+) -> Any:
     """A picture with a cell around each (x, y), uint8 RGB; `scale` pixels of it are one of the input."""
     picture = np.full((height, width, 3), ground, np.uint8)
     for x, y in middles:
