@@ -19,7 +19,7 @@ from bloodcell_edge.model.golden import golden_samples, kernel_tolerance
 from bloodcell_edge.model.interpreter import interpreter_of
 from bloodcell_edge.model.locator import shipped_locator, told
 from bloodcell_edge.model.metadata import add_metadata
-from bloodcell_edge.model.spec import KERNEL_TOLERANCE, ModelSpec
+from bloodcell_edge.model.spec import KERNEL_TOLERANCE, SPEC_VERSION, ModelSpec
 from bloodcell_edge.progress import SILENT, Reporter
 from bloodcell_edge.runs import KERAS_FILE
 from bloodcell_edge.training.kerasmodel import KerasModel, open_keras
@@ -195,10 +195,12 @@ def _spec(
         parity=None,
         golden=(),
         locator=told(shipped_locator().file) if spec.shown_as.needs_cells else None,
+        crop_um=spec.shown_as.crop_um,  # of a run of version 1 it changes, and with it the version
+        spec_version=SPEC_VERSION,
     )
     file = _described(flatbuffer, bare)
     tolerance = KERNEL_TOLERANCE if samples is None else kernel_tolerance(file, samples)
-    golden = golden_samples(interpreter_of(file), spec.outputs, spec.shown_as, shipped_locator(), margin=2 * tolerance)
+    golden = golden_samples(interpreter_of(file), spec.outputs, spec.shown_as, margin=2 * tolerance)
     return bare.with_(golden=golden, kernel_tolerance=tolerance)
 
 

@@ -35,11 +35,11 @@ from bloodcell_edge.errors import PictureError
 from bloodcell_edge.files import sha256_file, write_json
 from bloodcell_edge.imaging.folder import picture_files
 from bloodcell_edge.imaging.image import read_image, resize
-from bloodcell_edge.imaging.locate import locate
 from bloodcell_edge.imaging.views import crop, window
 from bloodcell_edge.model.choose import choose_model
 from bloodcell_edge.model.file import read_model_file
 from bloodcell_edge.model.interpreter import load_interpreter
+from bloodcell_edge.model.locator import shipped_locator
 from bloodcell_edge.model.spec import ModelSpec
 
 HERE = Path(__file__).parent
@@ -148,8 +148,10 @@ def prepare(spec: ModelSpec, pictures: Sequence[Path], folder: Path) -> dict[str
         height, width = image.shape[:2]
         squares = [(0, 0, width, height)]
         if spec.view == "cell":
-            found = locate(image)
-            squares = [window(box, image.shape[:2], found.red_cell_px, spec.crop_um or 0) for box in found.cells]
+            found = shipped_locator()(image)
+            squares = [
+                window(box, image.shape[:2], found.red_cell_px, spec.shown_as.crop_um or 0) for box in found.cells
+            ]
         if not squares or any(x < 0 or y < 0 or x + w > width or y + h > height for x, y, w, h in squares):
             continue
         link = folder / "fields" / f"{len(fields):06}{picture.suffix}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from .terminal.options import PATH, force_option, json_option, say_choice
+from .terminal.options import PATH, force_option, json_option, say_choice, say_note
 
 
 @click.command()
@@ -39,6 +39,7 @@ def classify(
     if csv_file is not None:
         refuse_existing(csv_file, force=force)
     classifier = Classifier.open(say_choice(choose_model(model)), threads=threads)
+    say_note(classifier.spec)
     sinks: Sinks = [JsonSink(sys.stdout) if as_json else TableSink(sys.stdout)]
     if csv_file is not None:
         sinks.append(CsvSink(csv_file, classifier.spec.labels))

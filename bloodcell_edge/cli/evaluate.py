@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ..text import interval, percent
-from .terminal.options import PATH, Terminal, echo_json, group_by_option, json_option, say_choice, table
+from .terminal.options import PATH, Terminal, echo_json, group_by_option, json_option, say_choice, say_note, table
 
 
 @click.command()
@@ -35,7 +35,9 @@ def evaluate(
         raise click.UsageError(message)
     path = say_choice(choose_model(arguments[0] if len(arguments) == 2 else None))
     report = Terminal()
-    answers = evaluate_data(open_model(path), arguments[-1], group_by=group_by, allow_seen=allow_seen, report=report)
+    opened = open_model(path)
+    say_note(opened.spec)
+    answers = evaluate_data(opened, arguments[-1], group_by=group_by, allow_seen=allow_seen, report=report)
     if plots is not None:
         from ..training.plots import save_plots
 

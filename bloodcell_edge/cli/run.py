@@ -90,6 +90,8 @@ def run(
             closing(open_screen(as_json=as_json, cells=cells)) as screen,
             Store.open(store_file, on_notice=screen.say, crop_budget=crop_mb * 1_000_000) as store,
         ):
+            if classifier.spec.note:
+                screen.say(f"note: {classifier.spec.note}")
             if classifier.spec.view == "frame":
                 screen.say("this model takes whole pictures: one result a picture, not countable as cells")
             name, done = slide or default_slide(source), None

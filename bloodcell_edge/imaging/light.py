@@ -278,6 +278,21 @@ def with_light(small: Image, unlit: Mask) -> Image:
     return copy
 
 
+def meets_unlit(unlit: Mask, bounds: tuple[int, int, int, int]) -> bool:
+    """Whether a cell reaches to where there is no light: the corners of its box do not count, cells are round.
+
+    Args:
+        unlit: as `find_unlit` gives it.
+        bounds: left, top, right, bottom of the box in pixels of that picture; right and bottom are outside.
+    """
+    left, top, right, bottom = bounds
+    x, y = max(left - 1, 0), max(top - 1, 0)  # a cut cell ends with the light: one pixel farther there is none
+    rows, columns = np.nonzero(unlit[y : bottom + 1, x : right + 1])
+    across, down = right - left + 2, bottom - top + 2
+    off_x, off_y = (2 * (columns + x - left) + 3 - across) * down, (2 * (rows + y - top) + 3 - down) * across
+    return bool((off_x * off_x + off_y * off_y <= across * across * down * down).any())
+
+
 def halvings_until(length: float, limit: float) -> int:
     """How often a length is halved until it is shorter than the limit."""
     count = 0

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import PictureError
-from .light import STEPS, Halves, find_unlit, halvings_until, pieces_of, share_lit, square, with_light
+from .light import STEPS, Halves, find_unlit, halvings_until, meets_unlit, pieces_of, share_lit, square, with_light
 from .located import RED_CELL_UM, Box, Located, share_seen, sides_cut
 from .ranks import by_level, ranked
 
@@ -108,12 +108,7 @@ class _Edges:
         left, top, right, bottom = box
         if left == 0 or top == 0 or right == self.size[1] or bottom == self.size[0]:
             return True
-        if self.unlit is None:
-            return False
-        rows, columns = np.nonzero(self.unlit[top - 1 : bottom + 1, left - 1 : right + 1])  # a cut cell ends with light
-        across, down = right - left + 2, bottom - top + 2
-        off_x, off_y = (2 * columns + 1 - across) * down, (2 * rows + 1 - down) * across
-        return bool((off_x * off_x + off_y * off_y <= across * across * down * down).any())
+        return self.unlit is not None and meets_unlit(self.unlit, box)
 
     def seen(self, box: tuple[int, int, int, int]) -> float:
         """Share of a cell at an edge that is seen."""

@@ -75,7 +75,7 @@ class Classifier:
         locator = _locator_of(model)
         if check:
             told = {"name": str(path), "runtime": interpreter.runtime}
-            replay(interpreter, model.spec, locator if model.locator else _rules(), **told)
+            replay(interpreter, model.spec, **told)
             if model.spec.shown_as.needs_cells:
                 replay_fields(locator, draw=kept_field, **told)
         return cls(model.spec, interpreter, model.path, locator=locator)
@@ -140,13 +140,6 @@ class Classifier:
 def _locator_of(model: ModelFile) -> LearnedLocator:
     """Its own, or the shipped one for a file of version 1, which has none."""
     return open_locator(model.locator, where=str(model.path)) if model.locator else shipped_locator()
-
-
-def _rules() -> Locator:
-    """What the golden samples of files of version 1 were located by."""
-    from ..imaging.locate import locate
-
-    return locate
 
 
 def predict(

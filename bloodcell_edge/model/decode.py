@@ -38,6 +38,7 @@ CHANNELS = {"white": 1, "shape": 5, "ruler": 2}
 FINE = 64
 """Parts of a pixel that places and sizes are reckoned in."""
 
+_ONE = 256  # weight
 _SURE = (-1.0, 1.5)  # range of the ruler's certainty
 _SAME = 0.45  # intersection over union, or 0.6 of the smaller box, from which two peaks are one cell
 _INSIDE = 0.75
@@ -111,7 +112,7 @@ class Decoder:
         self._halves = [round(FINE * WHITE_CELL_UNIT / 2 * 2.0**value) for value in values]
         self._seen = [min(max(round(100 * value), 0), 100) for value in values]
         low, high = _SURE
-        self._weights = np.array([round(256 * 4.0 ** min(max(value, low), high)) for value in ruler.values()])
+        self._weights = np.array([round(_ONE * 4.0 ** min(max(value, low), high)) for value in ruler.values()])
         self._diameters = [round(FINE * RED_CELL_UNIT * 2.0**value) for value in ruler.values()]
 
     def peaks(self, planes: Planes, threshold: int, size: tuple[int, int]) -> list[Peak]:
@@ -160,6 +161,15 @@ class Decoder:
         inside = float((half - (below[place - 1] if place else 0.0)) / counts[place])  # of the byte's step
         low, high = self._edge(place), self._edge(place + 1)
         return (low + inside * (high - low)) / FINE
+
+    def sureness(self, planes: Planes, size: tuple[int, int]) -> float:
+        """How well the picture tells its scale: the mean weight of its points.
+
+        A point of weight w takes itself to be a quarter of an octave over w off, on average.
+        """
+        rows, columns = (-(-side // STRIDE) for side in size)
+        weights = self._weights[planes.ruler[:rows, :columns, 0]]
+        return int(weights.sum()) / (_ONE * weights.size)
 
     def _edge(self, byte: int) -> float:
         """Diameter between a byte and the one before it."""

@@ -2,6 +2,9 @@
 
 A file that answers differently here runs on other kernels, another interpreter or another OpenCV than it was proven
 with, or is damaged: better to refuse than to count by it.
+
+A model of view "cell" is shown the cell where it was drawn, not where its locator finds it: other kernels may move a
+box by a pixel, and then no pixels would be the same. What the locator finds is replayed by itself (`goldenfields`).
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ import numpy as np
 
 from ..errors import SpecError
 from ..files import write_bytes
+from ..imaging.located import RED_CELL_UM, Box, Located
+from ..imaging.views import View
 from ..version import __version__
 from .goldenfields import FIELD_SIZE, drawn_field
 from .interpreter import interpreter_of
@@ -27,9 +32,7 @@ from .spec import KERNEL_TOLERANCE, Golden
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ..imaging.image import Image
-    from ..imaging.located import Locator
-    from ..imaging.views import View
+    from ..imaging.drawn import DrawnField
     from .spec import ModelSpec
 
 
@@ -47,29 +50,50 @@ class Answering(Protocol):
 
 
 @functools.lru_cache(maxsize=64)  # every target of a model is asked about the same drawings
-def _drawn(seed: int, drawn: str) -> Image:
+def _drawn(seed: int, drawn: str) -> DrawnField:
     from ..imaging.drawn import draw_field  # numpy.random takes a while, and is needed once
 
-    return draw_field(seed, (drawn,)).image
+    return draw_field(seed, (drawn,))
 
 
-def drawn_pixels(seed: int, drawn: str, view: View, locate: Locator) -> NDArray[np.uint8] | None:
-    """A drawn cell as a model is shown it, uint8 RGB (*view.size, 3); None where no cell is found in the drawing."""
-    image = _drawn(seed, drawn)
-    shown = view.show_labelled(image, locate(image) if view.needs_cells else None)
-    if shown is None:
-        return None
-    return shown.pixels
+def drawn_pixels(seed: int, drawn: str, view: View, *, by_rules: bool = False) -> NDArray[np.uint8] | None:
+    """A drawn cell as a model is shown it.
+
+    Args:
+        seed: of the drawing.
+        drawn: the cell.
+        view: how pictures are shown to the model.
+        by_rules: where `locate` finds the cell, as files of version 1 were made; else where it was drawn.
+
+    Returns:
+        uint8 RGB, shape (*view.size, 3); None where the rules find no cell.
+    """
+    field = _drawn(seed, drawn)
+    shown = view.show_labelled(field.image, _by_rules(field) if by_rules else _as_drawn(field))
+    return None if shown is None else shown.pixels
 
 
-def _pixels(one: Golden, view: View, locate: Locator) -> NDArray[np.uint8] | None:
+def _as_drawn(field: DrawnField) -> Located:
+    from ..imaging.drawn import UM_PER_PX
+
+    cells = (Box(cell.x, cell.y, cell.width, cell.height, whole=True, touching=False) for cell in field.cells)
+    return Located(tuple(cells), RED_CELL_UM / UM_PER_PX)
+
+
+def _by_rules(field: DrawnField) -> Located:
+    from ..imaging.locate import locate
+
+    return locate(field.image)
+
+
+def _pixels(one: Golden, view: View, *, by_rules: bool) -> NDArray[np.uint8] | None:
     """What was drawn and prepared at an earlier start by the same software, else now: drawing takes 5 ms each."""
     kept = _kept_file(one.seed, one.drawn, view)
     with suppress(OSError, ValueError):
         pixels = np.frombuffer(kept.read_bytes(), np.uint8).reshape(*view.size, 3)
         if digest(pixels) == one.pixels_sha256:
             return pixels
-    fresh = drawn_pixels(one.seed, one.drawn, view, locate)
+    fresh = drawn_pixels(one.seed, one.drawn, view, by_rules=by_rules)
     if fresh is not None:
         _keep(kept, fresh)
     return fresh
@@ -103,13 +127,12 @@ def digest(pixels: NDArray[np.uint8]) -> str:
     return hashlib.sha256(pixels.tobytes()).hexdigest()
 
 
-def replay(model: Answering, spec: ModelSpec, locate: Locator, *, name: str, runtime: str) -> float:
+def replay(model: Answering, spec: ModelSpec, *, name: str, runtime: str) -> float:
     """Ask a model its golden samples again.
 
     Args:
         model: on this machine.
         spec: with the samples.
-        locate: the locator that they were made with.
         name: of the file, for messages.
         runtime: what runs it, for messages.
 
@@ -119,11 +142,12 @@ def replay(model: Answering, spec: ModelSpec, locate: Locator, *, name: str, run
     Raises:
         SpecError: a picture is prepared, or answered, otherwise than when the model was made.
     """
-    return max((_difference(model, one, spec, locate, name, runtime) for one in spec.golden), default=0.0)
+    return max((_difference(model, one, spec, name, runtime) for one in spec.golden), default=0.0)
 
 
-def _difference(model: Answering, one: Golden, spec: ModelSpec, locate: Locator, name: str, runtime: str) -> float:
-    pixels = _pixels(one, spec.shown_as, locate)
+def _difference(model: Answering, one: Golden, spec: ModelSpec, name: str, runtime: str) -> float:
+    view = View(spec.view, spec.input_size, spec.crop_um, spec.light) if spec.by_rules else spec.shown_as
+    pixels = _pixels(one, view, by_rules=spec.by_rules)
     if pixels is None or digest(pixels) != one.pixels_sha256:
         found = "finds no cell in" if pixels is None else "prepares other pixels of"
         message = (
@@ -160,9 +184,7 @@ def kernel_tolerance(flatbuffer: bytes, samples: NDArray[np.uint8]) -> float:
     return max(_BEYOND * largest, KERNEL_TOLERANCE)
 
 
-def golden_samples(
-    model: Answering, labels: Sequence[str], view: View, locate: Locator, *, margin: float
-) -> tuple[Golden, ...]:
+def golden_samples(model: Answering, labels: Sequence[str], view: View, *, margin: float) -> tuple[Golden, ...]:
     """One drawn picture for each label that the model gives clearly.
 
     A model trained on photographs may never give some label to a drawing; that label then has no sample, which
@@ -172,7 +194,6 @@ def golden_samples(
         model: the converted file itself, ``scores((height, width, 3)) -> (labels,)``.
         labels: in output order.
         view: how pictures are shown to it.
-        locate: finds the cells of view "cell".
         margin: least distance of the two best scores: twice the tolerance, since both may move and the label must hold.
     """
     from ..imaging.drawn import LABELS as DRAWN_LABELS  # numpy.random takes a while; no device comes here
@@ -182,7 +203,7 @@ def golden_samples(
         if len(found) == len(labels):
             break
         seed, drawn = _FIRST_SEED + number, DRAWN_LABELS[number % len(DRAWN_LABELS)]
-        pixels = drawn_pixels(seed, drawn, view, locate)
+        pixels = drawn_pixels(seed, drawn, view)
         if pixels is None:
             continue
         scores = model.scores(pixels)

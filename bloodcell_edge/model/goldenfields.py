@@ -69,8 +69,10 @@ def golden_fields(locator: LearnedLocator) -> tuple[GoldenField, ...]:
 
 def _look(locator: LearnedLocator, seed: int, drawn: tuple[str, ...], draw: Drawing = drawn_field) -> GoldenField:
     image = draw(seed, drawn)
-    peaks, red_cell_px = locator.sightings(Halves(image))
-    return GoldenField(seed, drawn, _digest(image), tuple(_box(peak) for peak in peaks), round(red_cell_px, 3))
+    seen = locator.sightings(Halves(image))
+    return GoldenField(
+        seed, drawn, _digest(image), tuple(_box(peak) for peak in seen.peaks), round(seen.red_cell_px, 3)
+    )
 
 
 def _box(peak: Peak) -> tuple[int, int, int, int, int]:

@@ -20,8 +20,8 @@ import numpy as np
 
 from ..errors import PictureError, SpecError
 from ..imaging.image import resize
-from ..imaging.light import Halves
-from ..imaging.located import RED_CELL_UM, Box, Located, share_seen, sides_cut
+from ..imaging.light import Halves, find_unlit, halvings_until, meets_unlit
+from ..imaging.located import RED_CELL_UM, Box, Located, Rectangle, share_seen, sides_cut
 from ..imaging.ranks import ranked
 from .archive import open_archive, seal, sha256_of
 from .decode import CHANNELS, FINE, FLOAT_SCALES, Decoder, Peak, Planes, Scale, as_bytes, different
@@ -40,8 +40,11 @@ SHIPPED = "locator.tflite"
 
 _SMALLEST_SIDE = 16  # pixels
 _SMALL_RED_CELL = 6.5  # pixels of the input, below which the picture is looked at in parts
+_RIM_SIDE = 320  # pixels; the longer side is halved until it is shorter, where the rim of the light is sought
 _FINEST = 4  # times as fine as the whole picture
 _EMPTY_RANK = 95  # per cent of a picture's pixels are darker than its empty field
+_SEAM = 8  # pixels of the input: so far beyond its core a part answers, too, since two looks place a cell differently
+_LEAST_SURE = 1.0  # see `Decoder.sureness`; photographs have 1.08 and more, empty pictures 0.9 and less
 _EDGE = 1  # pixel of the input: a box that comes so near to the picture's edge is cut by it
 _WHOLE = 88  # per cent of a cell that must be seen where the network says so
 
@@ -109,6 +112,21 @@ class _Window:
     core: tuple[int, int, int, int]
 
 
+@dataclass(frozen=True, eq=False)
+class Sightings:
+    """What a network sees in a picture.
+
+    Attributes:
+        peaks: white cells in parts of the picture's pixels (`FINE`), surest first.
+        red_cell_px: diameter of a red cell, pixels of the picture.
+        sure: how well the picture tells it, see `Decoder.sureness`.
+    """
+
+    peaks: tuple[Peak, ...]
+    red_cell_px: float
+    sure: float
+
+
 class LearnedLocator:
     """Finds the white cells of a picture with a network; may be called from several threads at once.
 
@@ -143,42 +161,67 @@ class LearnedLocator:
         """
         check(image, um_per_px)
         halves = Halves(image)
-        peaks, red_cell_px = self.sightings(halves)
         given = None if um_per_px is None else RED_CELL_UM / um_per_px
-        boxes = self._boxes(peaks, image.shape[:2])
-        return Located(tuple(sorted(boxes, key=lambda box: (box.y, box.x))), given or red_cell_px, halves)
+        seen = self.sightings(halves, given)
+        measured = seen.red_cell_px if seen.sure >= _LEAST_SURE else None
+        boxes = self._boxes(seen.peaks, halves)
+        return Located(tuple(sorted(boxes, key=lambda box: (box.y, box.x))), given or measured, halves)
 
-    def sightings(self, halves: Halves) -> tuple[list[Peak], float]:
-        """Cells of a picture in parts of its pixels (`FINE`), surest first; and the diameter of a red cell, pixels."""
+    def sightings(self, halves: Halves, red_cell_px: float | None = None) -> Sightings:
+        """What the network sees in a picture, at once or in parts.
+
+        Args:
+            halves: of the picture.
+            red_cell_px: diameter of a red cell in it, where it is known.
+        """
         height, width = halves.image.shape[:2]
-        whole = _Window(0, 0, width, height, (0, 0, width, height))
-        peaks, red_cell = self._look(halves, whole)
-        shrunk = max(height / self.spec.input_size[0], width / self.spec.input_size[1])
-        finer = min(2 ** math.ceil(math.log2(_SMALL_RED_CELL * shrunk / red_cell)), _FINEST, int(shrunk))
-        if red_cell >= _SMALL_RED_CELL * shrunk or finer < 2:
-            return peaks, red_cell
+        whole = self._look(halves, _Window(0, 0, width, height, (0, 0, width, height)))
+        finer = self._finer(height, width, red_cell_px or whole.red_cell_px)
+        if finer <= 1:
+            return whole
         looks = [self._look(halves, part) for part in _parts(height, width, finer)]
-        everything = sorted((peak for found, _ in looks for peak in found), key=lambda peak: -peak.heat)
-        return list(different(everything)), float(np.median([red for _, red in looks]))
+        peaks = sorted((peak for look in looks for peak in look.peaks), key=lambda peak: -peak.heat)
+        red_cell, sure = (
+            float(np.median(some)) for some in zip(*((k.red_cell_px, k.sure) for k in looks), strict=True)
+        )
+        return Sightings(tuple(different(peaks)), red_cell, sure)
 
-    def _look(self, halves: Halves, window: _Window) -> tuple[list[Peak], float]:
+    def _finer(self, height: int, width: int, red_cell_px: float) -> int:
+        """How many times as large a picture is looked at, in parts, for its red cells to be large enough; 1: as it is.
+
+        Never larger than it is, since nothing would be seen that is not there.
+        """
+        shrunk, finer = self._shrunk(height, width), 1
+        while finer < _FINEST and red_cell_px * finer < _SMALL_RED_CELL * shrunk:
+            finer *= 2
+        return min(finer, int(shrunk))
+
+    def _shrunk(self, height: int, width: int) -> float:
+        """Pixels of a part of a picture for one of the input; upright parts are turned."""
+        tall, wide = self.spec.input_size[:: -1 if height > width else 1]
+        return max(height / tall, width / wide)
+
+    def _look(self, halves: Halves, window: _Window) -> Sightings:
         """One look at a part of a picture."""
         pixels, size, turned = self._shown(halves, window)
         planes, decoder = self.planes(pixels)
         found = decoder.peaks(planes, self.spec.threshold, size)
         if turned:
             found, size = [_transposed(peak) for peak in found], size[::-1]
+        seam = _SEAM * window.width // size[1]
         placed = (_placed(peak, window, size) for peak in found)
-        kept = [peak for peak in placed if _in_core(peak, window.core)]
-        return kept, decoder.red_cell(planes, size[::-1] if turned else size) * window.width / size[1]
+        kept = tuple(peak for peak in placed if _in_core(peak, window.core, seam))
+        upright = size[::-1] if turned else size
+        red_cell = decoder.red_cell(planes, upright) * window.width / size[1]
+        return Sightings(kept, red_cell, decoder.sureness(planes, upright))
 
     def _shown(self, halves: Halves, window: _Window) -> tuple[Image, tuple[int, int], bool]:
         """A part as large as it fits into the input, upright ones turned; the size of what is picture; if turned."""
         rows, columns = self.spec.input_size
         turned = window.height > window.width
         tall, wide = (columns, rows) if turned else (rows, columns)
-        shrink = max(window.height / tall, window.width / wide)
-        halvings = max(int(math.log2(shrink)), 0) if shrink > 1 else 0
+        shrink = self._shrunk(window.height, window.width)
+        halvings = halvings_until(shrink, 2)
         source = halves.at(halvings)
         if window.core != (0, 0, *halves.image.shape[1::-1]):
             step = 1 << halvings
@@ -216,26 +259,38 @@ class LearnedLocator:
         interpreter, decoder = self._interpreter()
         return _planes(interpreter, pixels), decoder
 
-    def _boxes(self, peaks: Sequence[Peak], size: tuple[int, ...]) -> list[Box]:
-        """Boxes in whole pixels of a picture of (height, width)."""
-        height, width = size[:2]
-        near = round(_EDGE * max(height / self.spec.input_size[0], width / self.spec.input_size[1]))
+    def _boxes(self, peaks: Sequence[Peak], halves: Halves) -> list[Box]:
+        """Boxes in whole pixels of the picture."""
+        if not peaks:
+            return []
+        size = height, width = halves.image.shape[:2]
+        halvings = halvings_until(max(size), _RIM_SIDE)
+        unlit = find_unlit(halves.at(halvings))
+        near = round(_EDGE * self._shrunk(height, width))
         found = []
         for peak in peaks:
             left, right = _snapped(peak.left, peak.right, width, near)
             top, bottom = _snapped(peak.top, peak.bottom, height, near)
-            rectangle = left, top, max(right - left, 1), max(bottom - top, 1)
+            rectangle = left, top, right - left, bottom - top
             share = share_seen(rectangle[2], rectangle[3], *sides_cut(rectangle, size))
-            seen = share if peak.seen >= _WHOLE else min(share, peak.seen / 100)
+            rim = unlit is not None and meets_unlit(unlit, _halved(rectangle, halvings))
+            seen = min(share, peak.seen / 100) if rim or peak.seen < _WHOLE else share
             touching = any(_touch(peak, other) for other in peaks if other is not peak)
-            found.append(Box(*rectangle, seen == 1.0, touching, seen))
+            found.append(Box(*rectangle, seen == 1.0 and not rim, touching, seen))
         return found
+
+
+def _halved(rectangle: Rectangle, halvings: int) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of a box in a picture that was halved so often."""
+    x, y, width, height = rectangle
+    return x >> halvings, y >> halvings, -(-(x + width) >> halvings), -(-(y + height) >> halvings)
 
 
 def _snapped(start: int, end: int, length: int, near: int) -> tuple[int, int]:
     """Where a box begins and ends on an axis, whole pixels; at the picture's edge where it comes near."""
     first, last = (start + FINE // 2) // FINE, (end + FINE // 2) // FINE
-    return 0 if first <= near else first, length if last >= length - near else last
+    first = 0 if first <= near else min(first, length - 1)
+    return first, length if last >= length - near else max(last, first + 1)
 
 
 def check(image: Image, um_per_px: float | None) -> None:
@@ -328,10 +383,10 @@ def _transposed(peak: Peak) -> Peak:
     return Peak(peak.top, peak.left, peak.bottom, peak.right, peak.heat, peak.seen)
 
 
-def _in_core(peak: Peak, core: tuple[int, int, int, int]) -> bool:
-    """Its middle; the picture's far edges count, too."""
+def _in_core(peak: Peak, core: tuple[int, int, int, int], seam: int) -> bool:
+    """Whether its middle lies there, or not farther outside than `seam`."""
     x, y = (peak.left + peak.right) // (2 * FINE), (peak.top + peak.bottom) // (2 * FINE)
-    return core[0] <= x <= core[2] and core[1] <= y <= core[3]
+    return core[0] - seam <= x <= core[2] + seam and core[1] - seam <= y <= core[3] + seam
 
 
 def _touch(one: Peak, other: Peak) -> bool:

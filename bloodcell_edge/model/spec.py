@@ -19,9 +19,15 @@ from ..records import UNIDENTIFIED
 SPEC_VERSION = 2
 """Raise when an older reader would misunderstand a newer spec."""
 
+_FIRST_WITH_LOCATOR = 2  # version of the layout
+
 KERNEL_TOLERANCE = 20 / 256
 """Least that another interpreter's kernels are allowed to move a score by: 0.0625 to 0.078 was measured between those
 of LiteRT and tflite-runtime, x86 and arm64, on a network that quantizes badly. The same kernels give the same bits."""
+
+RULES_RULER = 0.872
+"""Measured: diameter of a red cell by the rules that located cells for files of version 1, over the true one (median of
+280 BCCD photographs). By so much the crop around a cell was smaller than its spec says."""
 
 INTENDED_USE = "Research use only, not for diagnosis."
 
@@ -56,7 +62,8 @@ class ModelSpec:
         input_size: (height, width) in pixels of the RGB 0..255 input.
         target: "keras", or the conversion target of a .tflite ("int8", "float16", ...).
         image_version: `image.IMAGE_VERSION` when it was trained.
-        crop_um: side of the crop around a cell on the smear, µm; None for view "frame".
+        crop_um: side of the crop around a cell on the smear, µm, by the ruler of its training (see `shown_as`); None
+            for view "frame".
         light: one of `views.LIGHTS`.
         background: there is one output more, for cells and things that are none of these; it is no label, and what it
             takes the labels lack: a low top score is UNIDENTIFIED.
@@ -128,9 +135,25 @@ class ModelSpec:
             raise SpecError(message) from error
 
     @property
+    def by_rules(self) -> bool:
+        """Whether its cells were located by rules in training, as those of all files of version 1 were."""
+        return self.view == "cell" and self.spec_version < _FIRST_WITH_LOCATOR
+
+    @property
     def shown_as(self) -> View:
-        """How pictures are shown to this model."""
-        return View(self.view, self.input_size, self.crop_um, self.light)
+        """How pictures are shown to this model; a crop is as large as it was in training, see `RULES_RULER`."""
+        crop_um = self.crop_um * RULES_RULER if self.by_rules and self.crop_um else self.crop_um
+        return View(self.view, self.input_size, crop_um, self.light)
+
+    @property
+    def note(self) -> str:
+        """What a person should be told who uses it; empty where there is nothing."""
+        if not self.by_rules:
+            return ""
+        return (
+            f"{self.name} was made before models carried a locator: cells are found by the one that comes with bce, "
+            f"and shown in crops of {self.shown_as.crop_um:.1f} µm, which by its ruler is what {self.crop_um:g} µm were"
+        )
 
     @property
     def outputs(self) -> tuple[str, ...]:

@@ -288,7 +288,7 @@ class _Loop:
 
     def _crops(self, image: Image, located: Located) -> dict[Rectangle, bytes]:
         """The surroundings of each cell as they are in the picture, JPEG files."""
-        side_um = self._classifier.spec.crop_um or CROP_UM
+        side_um = self._classifier.spec.shown_as.crop_um or CROP_UM
         size = image.shape[:2]
         squares = {box.rectangle: window(box, size, located.red_cell_px, side_um) for box in located.cells}
         return {box: encode_jpeg(crop(image, clipped(square, size))) for box, square in squares.items()}

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ...model.choose import Choice
+    from ...model.spec import ModelSpec
     from ...progress import Progress
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -80,6 +81,12 @@ def say_choice(choice: Choice) -> Path:
     """Say on stderr which model is used and why."""
     click.echo(str(choice), err=True)
     return choice.path
+
+
+def say_note(spec: ModelSpec) -> None:
+    """Say on stderr what a person should be told of a model, where there is something."""
+    if spec.note:
+        click.echo(f"note: {spec.note}", err=True)
 
 
 def echo_json(value: Any) -> None:
