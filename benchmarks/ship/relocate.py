@@ -12,14 +12,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from ship import DEVICE_FILE, PREDICTIONS, SMALL_FILE, as_csv, ask, by_source, load_predictions, own_figures
+from ship import PREDICTIONS, SMALL_FILE, as_csv, ask, by_source, load_predictions, own_figures
 from ship import readme as readme_of
 
 from bloodcell_edge.dataset.pictures import LABELS, Picture
 from bloodcell_edge.errors import DataError
 from bloodcell_edge.files import write_bytes, write_text
 from bloodcell_edge.model import locator as locators
-from bloodcell_edge.model.choose import SHIPPED
+from bloodcell_edge.model.choose import DEVICE_FILE, SHIPPED
 from bloodcell_edge.model.file import pack, read_model_file
 from bloodcell_edge.model.golden import golden_samples
 from bloodcell_edge.model.interpreter import interpreter_of
@@ -54,7 +54,7 @@ def relocated(file: Path, pictures: list[Picture], locator: bytes) -> tuple[byte
     """A shipped file with its locator and figures, and its predictions as CSV."""
     model = read_model_file(file)
     told = locators.told(locators.unpack_locator(locator, where="locator"))
-    spec = model.spec.with_(locator=told, spec_version=SPEC_VERSION, golden=())
+    spec = model.spec.with_(locator=told, spec_version=SPEC_VERSION, golden=(), crop_um=model.spec.shown_as.crop_um)
     margin = 2 * spec.kernel_tolerance
     golden = golden_samples(interpreter_of(model.flatbuffer), spec.outputs, spec.shown_as, margin=margin)
     write_bytes(file, pack(model.flatbuffer, spec.with_(golden=golden), locator))
