@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from ..model.spec import ModelSpec
 
+_HEATS = 256  # a heat of so much is a probability of 1
+
 
 @click.command()
 @click.argument("model", required=False)
@@ -81,28 +83,40 @@ def lines(path: Path, spec: ModelSpec) -> list[tuple[str, Any]]:
         absent = f"; none found for {', '.join(missing)}" if missing else ""
         found.append(("other kernels", f"may move a score by up to {spec.kernel_tolerance:.3f}"))
         found += [("golden samples", f"{len(spec.golden)}{absent}"), ("sha256", spec.sha256)]
-        found.append(("locator", _locator(path, spec)))
+        found += _locator(path, spec)
     found += [("attribution", line) for line in spec.attribution]
     return found
 
 
-def _locator(path: Path, spec: ModelSpec) -> str:
+def _locator(path: Path, spec: ModelSpec) -> list[tuple[str, Any]]:
     """What finds the cells for it."""
     if not spec.shown_as.needs_cells:
-        return "none: it takes whole pictures"
+        return [("locator", "none: it takes whole pictures")]
     from ..model.file import read_model_file
     from ..model.locator import shipped_locator, unpack_locator
 
     carried = read_model_file(path).locator
     file = unpack_locator(carried, where=str(path)) if carried else shipped_locator().file
     own = file.spec
-    whose = "" if carried else "it carries none (made by an older bce): the shipped one, "
+    height, width = own.input_size
+    whose = "" if carried else "none inside, made by an older bce; the one that comes with bce: "
     pictures = sum(own.training.get("pictures", {}).get("train", {}).values())
-    return (
-        f"{whose}{own.name}, {own.target}, {len(file.content):,} bytes, "
-        f"input {own.input_size[0]} x {own.input_size[1]}, a cell from {own.threshold / 256:.2f} on, "
-        f"trained on {pictures} pictures, sha256 {own.sha256[:12]}"
-    )
+    trained = f", trained on {pictures:,} pictures" if pictures else ""
+    found = [
+        ("locator", f"{whose}{own.name}, {own.target}, {len(file.content):,} bytes{trained}"),
+        (
+            "  input",
+            f"{height} x {width} RGB 0..255; a cell from {own.threshold / _HEATS:.2f} on; red cells are the ruler",
+        ),
+        ("  sha256", own.sha256),
+    ]
+    if "recall" in own.figures:
+        figures = own.figures
+        said = (
+            f"{percent(figures['recall'])} of {figures['cells']} cells found, {percent(figures['precision'])} of boxes"
+        )
+        found.insert(2, ("  held back", f"{said} are one, in damaged scenes"))
+    return found
 
 
 def _measured_on(figures: Mapping[str, Any]) -> str:

@@ -46,6 +46,7 @@ _EMPTY_RANK = 95  # per cent of a picture's pixels are darker than its empty fie
 _SEAM = 8  # pixels of the input: so far beyond its core a part answers, too, since two looks place a cell differently
 _LEAST_SURE = 1.0  # see `Decoder.sureness`; photographs have 1.08 and more, empty pictures 0.9 and less
 _EDGE = 1  # pixel of the input: a box that comes so near to the picture's edge is cut by it
+_EDGE_OF_CUT = 3  # the same where the network takes the cell for cut
 _WHOLE = 88  # per cent of a cell that must be seen where the network says so
 
 
@@ -266,9 +267,10 @@ class LearnedLocator:
         size = height, width = halves.image.shape[:2]
         halvings = halvings_until(max(size), _RIM_SIDE)
         unlit = find_unlit(halves.at(halvings))
-        near = round(_EDGE * self._shrunk(height, width))
+        shrunk = self._shrunk(height, width)
         found = []
         for peak in peaks:
+            near = round((_EDGE_OF_CUT if peak.seen < _WHOLE else _EDGE) * shrunk)
             left, right = _snapped(peak.left, peak.right, width, near)
             top, bottom = _snapped(peak.top, peak.bottom, height, near)
             rectangle = left, top, right - left, bottom - top
@@ -422,15 +424,22 @@ def open_locator(content: bytes, *, where: str) -> LearnedLocator:
 
 
 def told(file: LocatorFile) -> dict[str, Any]:
-    """What the spec of a model says of the locator that it carries."""
+    """What the spec of a model says of the locator that it carries, plain JSON values."""
     spec = file.spec
-    return {
+    values = {
         "name": spec.name,
+        "target": spec.target,
+        "bytes": len(file.content),
+        "input_size": spec.input_size,
+        "threshold": spec.threshold,
+        "figures": spec.figures,
         "sha256": spec.sha256,
         "file_sha256": sha256_of(file.content),
         "kernel_tolerance": spec.kernel_tolerance,
         "golden": spec.as_json()["golden"],
     }
+    plain: dict[str, Any] = json.loads(json.dumps(values))  # lists, as they will be read
+    return plain
 
 
 @cache

@@ -79,8 +79,8 @@ class ModelSpec:
         kernel_tolerance: by which a score may differ between interpreters with other kernels, measured on this file.
         min_runtime: the oldest TFLite runtime that runs it, from its operators.
         golden: replayed at start.
-        locator: of view "cell": what finds the cells for it, see `locator.told`: name, hashes, kernel tolerance, golden
-            fields; None for view "frame", and in files of version 1.
+        locator: of view "cell": what finds the cells for it, see `locator.told`: name, size, figures, hashes, kernel
+            tolerance, golden fields; None for view "frame", and in files of version 1.
         attribution: sources that must be named, a line each.
         card: what the model card says besides, see `card`.
         intended_use: what it is for.

@@ -7,7 +7,16 @@ import pytest
 
 from bloodcell_edge.imaging.drawn import LABELS, draw_field
 from bloodcell_edge.imaging.image import resize
-from bloodcell_edge.imaging.light import Halves, Illumination, decades, empty_field, lit, share_lit, two_bands
+from bloodcell_edge.imaging.light import (
+    Halves,
+    Illumination,
+    decades,
+    empty_field,
+    lit,
+    meets_unlit,
+    share_lit,
+    two_bands,
+)
 from bloodcell_edge.imaging.locate import locate
 from bloodcell_edge.imaging.views import View, crop
 
@@ -147,3 +156,29 @@ def test_the_lit_share_of_a_cell_at_a_rim():
     assert share_lit(np.ones((60, 60), np.uint8)) == 0.0
     slanting = (np.add.outer(np.arange(60), np.arange(60)) >= 60).astype(np.uint8)
     assert share_lit(slanting) == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "meets"),
+    [
+        ((20, 20, 40, 40), False),  # in the middle
+        ((2, 20, 20, 40), False),  # two pixels from the dark
+        ((1, 20, 20, 40), True),  # the dark begins where it ends
+        ((0, 20, 20, 40), True),
+        ((5, 5, 25, 25), False),  # its corner lies in the dark corner, the cell does not
+        ((2, 2, 22, 22), True),
+        ((0, 0, 5, 5), True),  # at the picture's own corner
+        ((40, 40, 60, 60), False),
+    ],
+)
+def test_a_cell_meets_the_dark_where_its_ellipse_does(bounds, meets):
+    """A dark column at the left and a dark corner; the corners of a box are no cell."""
+    unlit = np.zeros((60, 60), np.uint8)
+    unlit[:, 0] = 1
+    unlit[:7, :7] = 1
+    assert meets_unlit(unlit, bounds) is meets
+
+
+def test_nothing_is_met_where_all_is_lit():
+    """Wherever it lies."""
+    assert not meets_unlit(np.zeros((60, 60), np.uint8), (0, 0, 60, 60))

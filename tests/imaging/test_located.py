@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bloodcell_edge.imaging.located import disc_of, share_inside, share_seen, sides_cut
+from bloodcell_edge.imaging.located import disc_of, matches, overlap, share_inside, share_seen, sides_cut
 
 LENGTHS = st.floats(1, 300)
 
@@ -81,3 +81,27 @@ def test_a_cell_between_two_edges_is_as_high_as_it_is_seen():
 def test_sides_at_which_the_picture_ends(box, cut):
     """Of a picture 100 wide and 80 high."""
     assert sides_cut(box, (80, 100)) == cut
+
+
+@pytest.mark.parametrize(
+    ("other", "share"),
+    [
+        ((0, 0, 10, 10), 1.0),
+        ((5, 0, 10, 10), 1 / 3),
+        ((0, 0, 5, 5), 0.25),
+        ((10, 0, 10, 10), 0.0),
+        ((50, 50, 1, 1), 0.0),
+    ],
+)
+def test_overlap_is_intersection_over_union(other, share):
+    """Either way round."""
+    assert overlap((0, 0, 10, 10), other) == overlap(other, (0, 0, 10, 10)) == pytest.approx(share)
+
+
+def test_each_box_is_matched_once_and_the_best_first():
+    """A second box on the same cell finds nothing; what overlaps too little is none."""
+    true = [(0, 0, 10, 10), (100, 0, 10, 10)]
+    found = [(2, 0, 10, 10), (0, 0, 10, 10), (106, 0, 10, 10)]
+    assert matches(found, true) == [(1.0, 1, 0)]
+    assert matches(found, true, least=0.2) == [(1.0, 1, 0), (pytest.approx(0.25), 2, 1)]
+    assert matches([], true) == []

@@ -2,12 +2,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_locator import field as painted
+from made_locator import locator_file
 
 from bloodcell_edge.errors import MissingFile, SpecError
 from bloodcell_edge.imaging.drawn import draw_field
 from bloodcell_edge.imaging.image import prepare
 from bloodcell_edge.imaging.views import Shown
 from bloodcell_edge.model.classifier import Classifier, predict
+from bloodcell_edge.model.file import pack
+from bloodcell_edge.model.golden import digest
+from bloodcell_edge.model.goldenfields import drawn_field
+from bloodcell_edge.model.locator import shipped_locator, told
+from bloodcell_edge.model.locatorspec import GoldenField
 from bloodcell_edge.model.spec import ModelSpec
 from bloodcell_edge.records import UNIDENTIFIED
 
@@ -145,3 +152,48 @@ def test_a_model_of_cells_names_each(tiny_model):
     assert [(cell.mark, cell.counted) for cell in cut if cell.box[0] == 0] == [("edge", False)]
     assert [(cell.mark, cell.counted) for cell in seen if cell.box[0] == 0] == [("", True)]
     assert classifier.classify(np.full((240, 320, 3), 230, np.uint8)) == ()
+
+
+@pytest.fixture
+def with_locator(tiny_flatbuffers, tmp_path):
+    """Write a model of cells that carries a locator: ``with_locator(file, ...)``."""
+
+    def write(file, **changes):
+        spec = SPEC.with_(view="cell", crop_um=20.0, locator=told(file), **changes)
+        path = tmp_path / "carries.tflite"
+        path.write_bytes(pack(tiny_flatbuffers["int8"], spec, file.content))
+        return path
+
+    return write
+
+
+def test_a_model_looks_with_its_own_locator(with_locator, made_file):
+    """The one inside, not the one that comes along; without one, that."""
+    path = with_locator(made_file)
+    opened = Classifier.open(path)
+    assert opened.locator.spec == made_file.spec
+    found = opened.classify(painted(144, 192, (130, 90), (50, 62)))
+    assert [cell.box for cell in found] == [(34, 46, 32, 32), (114, 74, 32, 32)]
+
+
+def test_a_model_without_a_locator_looks_with_the_shipped_one(tiny_cell_model):
+    """Of whatever version it is; an older one in crops as large as those of its training."""
+    for version in (1, 2):
+        opened = Classifier.open(tiny_cell_model(spec_version=version))
+        assert opened.locator is shipped_locator()
+    field = draw_field(3, ("NEUTROPHIL",), size=(480, 640)).image
+    old, new = (Classifier.open(tiny_cell_model(spec_version=version)) for version in (1, 2))
+    assert old.spec.crop_um == new.spec.crop_um
+    (one,), (other,) = old.show(field), new.show(field)
+    assert one.box == other.box
+    assert (one.pixels != other.pixels).any()
+
+
+def test_a_locator_that_finds_otherwise_is_refused(with_locator, made_flatbuffers):
+    """A golden field whose cells this machine does not find stops the model, unless nobody asks."""
+    image = drawn_field(8, ("MONOCYTE",))
+    golden = GoldenField(8, ("MONOCYTE",), digest(image), ((10, 20, 30, 40, 250),), 50.0)
+    path = with_locator(locator_file(made_flatbuffers["int8"], golden=(golden,)))
+    with pytest.raises(SpecError, match=r"carries\.tflite: in golden field 8 its locator found 30x40 at \(10, 20\)"):
+        Classifier.open(path)
+    assert Classifier.open(path, check=False).locator.spec.golden == (golden,)

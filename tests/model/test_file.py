@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bloodcell_edge.errors import MissingFile, SpecError
-from bloodcell_edge.model.file import LABELS_FILE, SPEC_FILE, model_sha256, pack, read_model_file, unpack
+from bloodcell_edge.model.file import LABELS_FILE, LOCATOR_FILE, SPEC_FILE, model_sha256, pack, read_model_file, unpack
 from bloodcell_edge.model.interpreter import load_interpreter
+from bloodcell_edge.model.locator import told
 from bloodcell_edge.model.spec import Golden, ModelSpec
 
 SPEC = ModelSpec(
@@ -203,3 +204,48 @@ def test_an_interpreter_reads_the_packed_file(tiny_flatbuffers, tiny_model, tmp_
     np.testing.assert_array_equal(
         load_interpreter(path).scores(pixels), load_interpreter(tmp_path / "bare").scores(pixels)
     )
+
+
+# A model carries its locator.
+
+
+@pytest.fixture(scope="module")
+def carried(made_file):
+    return SPEC.with_(view="cell", crop_um=20.0, locator=told(made_file)), made_file.content
+
+
+def test_the_locator_comes_out_again(carried):
+    """The whole file, whose hash stands in the spec, which the model's hash covers."""
+    spec, locator = carried
+    found = unpack(pack(FLATBUFFER, spec, locator), HERE)
+    assert found.locator == locator
+    assert found.spec.locator == spec.locator
+    assert found.spec.sha256 != unpack(pack(FLATBUFFER, spec.with_(locator=None)), HERE).spec.sha256
+    assert unpack(PACKED, HERE).locator == b""
+
+
+def test_a_locator_that_is_not_the_spec_s_is_not_packed(carried):
+    """Another one, none, or one that nothing tells of: with both hashes."""
+    spec, locator = carried
+    expected = spec.locator["file_sha256"][:12]
+    with pytest.raises(SpecError, match=rf"the locator inside .* \(hash expected {expected}, found \w{{12}}\)"):
+        pack(FLATBUFFER, spec, locator[:-1])
+    with pytest.raises(SpecError, match=rf"hash expected {expected}, found none"):
+        pack(FLATBUFFER, spec)
+    with pytest.raises(SpecError, match=r"hash expected none, found \w{12}"):
+        pack(FLATBUFFER, spec.with_(locator=None), locator)
+
+
+def test_a_locator_that_was_exchanged_is_refused(carried):
+    """Put there by hand, checksums of the zip included: refused with both hashes, and so is a file without it."""
+    spec, locator = carried
+    with zipfile.ZipFile(io.BytesIO(pack(FLATBUFFER, spec, locator))) as archive:
+        labels, values = archive.read(LABELS_FILE), archive.read(SPEC_FILE)
+    expected = spec.locator["file_sha256"][:12]
+    for other, found in ((b"other", r"\w{12}"), (None, "none")):
+        content = io.BytesIO(repacked(FLATBUFFER, labels, values))
+        if other is not None:
+            with zipfile.ZipFile(content, "a") as archive:
+                archive.writestr(LOCATOR_FILE, other)
+        with pytest.raises(SpecError, match=rf"^m\.tflite: the locator inside .*expected {expected}, found {found}\)"):
+            unpack(content.getvalue(), HERE)

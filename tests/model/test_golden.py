@@ -6,6 +6,10 @@ import numpy as np
 import pytest
 
 from bloodcell_edge.errors import SpecError
+from bloodcell_edge.imaging.drawn import draw_field
+from bloodcell_edge.imaging.locate import locate
+from bloodcell_edge.imaging.located import Box, Located
+from bloodcell_edge.imaging.views import View
 from bloodcell_edge.model import golden
 from bloodcell_edge.model.classifier import Classifier
 from bloodcell_edge.model.golden import digest, drawn_pixels, replay
@@ -74,11 +78,54 @@ def test_the_tolerance_is_that_of_other_kernels(model):
         replay(interpreter, moved(21 / 256), name="m", runtime="r")
 
 
-def test_a_locator_that_finds_nothing_is_noticed(model, monkeypatch, tmp_path):
-    """Where this machine finds no cell in a golden sample, the file is refused."""
-    path = model()
+def test_a_cell_is_shown_where_it_was_drawn():
+    """So the pixels hang on no kernels; the rules, by which files of version 1 were made, see it a little otherwise."""
+    view = View("cell", (96, 96), 20.0)
+    field = draw_field(7_000_001, ("LYMPHOCYTE",))
+    (cell,) = field.cells
+    box = Box(cell.x, cell.y, cell.width, cell.height, whole=True, touching=False)
+    shown = view.show_labelled(field.image, Located((box,), 50.0))
+    assert (drawn_pixels(7_000_001, "LYMPHOCYTE", view) == shown.pixels).all()
+    by_rules = view.show_labelled(field.image, locate(field.image)).pixels
+    assert (drawn_pixels(7_000_001, "LYMPHOCYTE", view, by_rules=True) == by_rules).all()
+    assert (by_rules != shown.pixels).any()
+
+
+def test_a_file_of_version_1_is_replayed_as_it_was_made(tiny_cell_model):
+    """Its samples were located by rules, in crops as large as its spec says; with others it is refused."""
+    spec = Classifier.open(tiny_cell_model()).spec
+
+    def golden_sample(view, **how):
+        pixels = drawn_pixels(7, "NEUTROPHIL", view, **how)
+        scores = load_interpreter(tiny_cell_model()).scores(pixels)
+        return Golden(7, "NEUTROPHIL", digest(pixels), spec.labels[int(scores.argmax())], tuple(map(float, scores)))
+
+    path = tiny_cell_model(spec_version=1, golden=(golden_sample(spec.shown_as, by_rules=True),))
+    assert Classifier.open(path).spec.spec_version == 1
+    path = tiny_cell_model(spec_version=1, golden=(golden_sample(spec.shown_as),))
+    with pytest.raises(SpecError, match="prepares other pixels"):
+        Classifier.open(path)
+
+
+def test_a_damaged_drawing_that_was_kept_is_drawn_again(monkeypatch, tmp_path):
+    """What lies in the cache is known by its hash."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    drawn = golden.kept_field(7, ("MONOCYTE",))
+    (kept,) = tmp_path.rglob("*.rgb")
+    assert (golden.kept_field(7, ("MONOCYTE",)) == drawn).all()
+    content = bytearray(kept.read_bytes())
+    content[1000] ^= 1
+    for damaged in (bytes(content), b"", kept.read_bytes()[:-1]):
+        kept.write_bytes(damaged)
+        assert (golden.kept_field(7, ("MONOCYTE",)) == drawn).all()
+        assert kept.read_bytes() != damaged
+
+
+def test_rules_that_find_nothing_are_noticed(tiny_cell_model, monkeypatch, tmp_path):
+    """Where this machine finds no cell in a golden sample of version 1, the file is refused."""
+    path = tiny_cell_model(spec_version=1, golden=(Golden(7, "NEUTROPHIL", "0" * 64, "RED", (1.0, 0.0, 0.0)),))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "nothing kept"))
-    monkeypatch.setattr(golden, "drawn_pixels", lambda *_: None)
+    monkeypatch.setattr(golden, "drawn_pixels", lambda *_, **__: None)
     with pytest.raises(SpecError, match="finds no cell in golden sample"):
         Classifier.open(path)
 

@@ -23,7 +23,7 @@ FOUND = GoldenField(1, ("NEUTROPHIL",) * 2, digest(PICTURE), ((34, 46, 32, 32, 2
 def replayed(flatbuffer, golden, *, picture=PICTURE, plain=False, **spec):
     """Look at a painted picture in place of a drawn field."""
     locator = LearnedLocator(locator_file(flatbuffer, golden=(golden,), **spec), plain=plain)
-    replay_fields(locator, name="m", runtime="r", draw=lambda seed, drawn: picture)
+    replay_fields(locator, name="m", runtime="r", draw=lambda *_: picture)
 
 
 def changed(box=0, **changes):

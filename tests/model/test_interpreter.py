@@ -276,3 +276,26 @@ def test_the_delegate_is_named(tiny_model):
         pytest.skip("another runtime is installed")
     assert load_interpreter(tiny_model()).delegate == "XNNPACK"
     assert load_interpreter(tiny_model(), plain=True).delegate == "none"
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_network_of_several_outputs_gives_each_as_it_is(made_flatbuffers, plain):
+    """Integers with scale and zero point, floats with none; what they stand for is the same."""
+    by_target = {}
+    pixels = np.full((144, 192, 3), (250, 20, 100), np.uint8)
+    for target in TARGETS:
+        planes = interpreter_of(made_flatbuffers[target], plain=plain).planes(pixels)
+        assert sorted(plane.shape for plane, _, _ in planes) == [(36, 48, 1), (36, 48, 2), (36, 48, 5)]
+        assert {plane.dtype for plane, _, _ in planes} == {np.dtype("int8" if target == "int8" else "float32")}
+        assert {bool(scale) for _, scale, _ in planes} == {target == "int8"}
+        by_target[target] = {
+            plane.shape[-1]: (plane.astype(float) - zero_point) * (scale or 1) for plane, scale, zero_point in planes
+        }
+    for channels, plane in by_target["int8"].items():
+        assert np.abs(plane - by_target["float32"][channels]).max() < 0.06
+
+
+def test_other_pixels_are_refused_for_planes_too(made_flatbuffers):
+    """As for scores."""
+    with pytest.raises(PictureError, match="takes uint8 pixels of 144 x 192 x 3"):
+        interpreter_of(made_flatbuffers["int8"]).planes(np.zeros((64, 48, 3), np.uint8))

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from bloodcell_edge.errors import MissingFile, SpecError
 from bloodcell_edge.imaging.views import VIEWS
-from bloodcell_edge.model.spec import SPEC_VERSION, Golden, ModelSpec, load_spec, save_spec, spec_from_json
+from bloodcell_edge.model.spec import RULES_RULER, SPEC_VERSION, Golden, ModelSpec, load_spec, save_spec, spec_from_json
 
 LABELS = ("EOSINOPHIL", "LYMPHOCYTE")
 SPEC = ModelSpec("tiny", LABELS, "frame", (96, 128), "int8", 1)
@@ -166,3 +166,31 @@ def test_files_that_are_no_spec(tmp_path):
         (tmp_path / "spec.json").write_bytes(data)
         with pytest.raises(SpecError, match=r"spec\.json: (not JSON|expected a JSON object, found list)"):
             load_spec(tmp_path / "spec.json")
+
+
+def test_a_spec_of_version_1_shows_crops_as_large_as_in_training():
+    """The rules of that time took red cells for smaller than they are; later specs and whole pictures stay."""
+    cell = SPEC.with_(view="cell", crop_um=20.0)
+    old = cell.with_(spec_version=1)
+    assert (old.by_rules, cell.by_rules, SPEC.with_(spec_version=1).by_rules) == (True, False, False)
+    assert old.shown_as.crop_um == pytest.approx(20 * RULES_RULER)
+    assert cell.shown_as.crop_um == 20
+    assert SPEC.with_(spec_version=1).shown_as == SPEC.shown_as
+    assert reread(old) == old
+
+
+def test_a_person_is_told_of_an_older_model_alone():
+    """In one line that names it and both sizes."""
+    old = SPEC.with_(view="cell", crop_um=20.0, spec_version=1)
+    assert old.note.startswith("tiny was made before models carried a locator: ")
+    assert f"{20 * RULES_RULER:.1f} µm" in old.note
+    assert "20 µm" in old.note
+    assert (SPEC.note, SPEC.with_(spec_version=1).note, old.with_locator(None).note) == ("", "", "")
+
+
+def test_with_a_locator_a_spec_is_of_this_version():
+    """Its crops stay as large as they are."""
+    old = SPEC.with_(view="cell", crop_um=20.0, spec_version=1)
+    new = old.with_locator({"name": "loc"})
+    assert (new.spec_version, new.locator, new.shown_as) == (SPEC_VERSION, {"name": "loc"}, old.shown_as)
+    assert new.with_locator({"name": "other"}).shown_as == old.shown_as
