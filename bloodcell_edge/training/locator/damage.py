@@ -209,20 +209,19 @@ def _surround(rng: np.random.Generator) -> Floats:
 def _within_disc(cell: SceneCell, middle_x: float, middle_y: float, radius: float) -> SceneCell | None:
     """What of a cell lies in a disc."""
     across, down = cell.points()
-    seen = (np.hypot(across - middle_x, down - middle_y) < radius) & (
-        (across >= cell.x) & (across <= cell.x + cell.width) & (down >= cell.y) & (down <= cell.y + cell.height)
-    )
-    if not seen.any():
+    shown = cell.inside()
+    lit = shown & (np.hypot(across - middle_x, down - middle_y) < radius)
+    if lit.sum() == shown.sum():
+        return cell
+    if not lit.any():
         return None
-    across, down = across[seen], down[seen]
-    left, right, top, bottom = (float(end) for end in (across.min(), across.max(), down.min(), down.max()))
-    if right - left < SMALLEST or bottom - top < SMALLEST:
+    across, down = across[lit], down[lit]
+    x, y, width, height = float(across.min()), float(down.min()), float(np.ptp(across)), float(np.ptp(down))
+    if width < SMALLEST or height < SMALLEST:
         return None
-    share = float(seen.mean())
-    return replace(
-        cell, x=left, y=top, width=right - left, height=bottom - top, certain=cell.certain and share > LEAST_SEEN,
-        seen=share if cell.whole else math.nan,
-    )  # fmt: skip
+    share = float(lit.sum() / shown.sum())
+    certain = cell.certain and share > LEAST_SEEN
+    return replace(cell, x=x, y=y, width=width, height=height, certain=certain, seen=cell.seen * share)
 
 
 DAMAGES: dict[str, tuple[float, Damage]] = {

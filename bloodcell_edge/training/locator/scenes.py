@@ -86,9 +86,14 @@ class SceneCell:
         cell = replace(self, x=x, y=y, width=width, height=height, certain=certain)
         if self.whole is None or (width, height) == (self.width, self.height):
             return cell
+        before, after = self.inside(), cell.inside()
+        return replace(cell, seen=self.seen * float(after.sum() / max(before.sum(), 1)))
+
+    def inside(self) -> NDArray[np.bool_]:
+        """Which of its points lie in the visible box."""
         across, down = self.points()
-        inside = (across >= left) & (across <= right) & (down >= top) & (down <= bottom)
-        return replace(cell, seen=self.seen * float(inside.mean()))
+        inside: NDArray[np.bool_] = (across >= self.x) & (across <= self.x + self.width)
+        return inside & (down >= self.y) & (down <= self.y + self.height)
 
     def points(self) -> tuple[Floats, Floats]:
         """Places spread evenly over the whole cell, taken for an ellipse; over what is visible where that is all."""
