@@ -1,5 +1,6 @@
 """The fixtures of tests/support/trained.py: networks in run folders, and the pictures they know."""
 
+from locator_data import boxed_fields, locator_run, single_cells  # noqa: F401 - fixtures
 from trained import (  # noqa: F401 - fixtures, and a hook
     cell_run,
     colours,

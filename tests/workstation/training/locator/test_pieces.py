@@ -6,9 +6,9 @@ from bloodcell_edge.imaging.drawn import UM_PER_PX
 from bloodcell_edge.training.locator.pieces import by_source, drawn_pieces, is_cut, pieces_of
 
 
-def test_photographs_give_their_boxes_and_one_scale(fields):
+def test_photographs_give_their_boxes_and_one_scale(boxed_fields):
     """Every listed white cell is certain; the scale is the median of the red cells' boxes, for all of them."""
-    pieces = pieces_of(load_data(fields))
+    pieces = pieces_of(load_data(boxed_fields))
 
     assert len(pieces) == 16
     assert all(sum(cell.certain for cell in piece.cells) == 1 for piece in pieces)
@@ -16,9 +16,9 @@ def test_photographs_give_their_boxes_and_one_scale(fields):
     assert not any(piece.aimed for piece in pieces)
 
 
-def test_pictures_of_one_cell_give_the_one_in_the_middle(cells):
+def test_pictures_of_one_cell_give_the_one_in_the_middle(single_cells):
     """Its box is found by the rules; the scale is the same for all."""
-    pieces = pieces_of(load_data(cells))
+    pieces = pieces_of(load_data(single_cells))
 
     assert 8 <= len(pieces) <= 16
     for piece in pieces:
@@ -31,20 +31,20 @@ def test_pictures_of_one_cell_give_the_one_in_the_middle(cells):
     assert len({piece.red_cell_px for piece in pieces}) == 1
 
 
-def test_a_class_without_cells_teaches_where_none_are(cells):
+def test_a_class_without_cells_teaches_where_none_are(single_cells):
     """Pictures of a class that is said to be empty have no certain cell."""
-    pieces = pieces_of(load_data(cells), empty=("MONOCYTE",))
+    pieces = pieces_of(load_data(single_cells), empty=("MONOCYTE",))
     empty = [piece for piece in pieces if piece.kind == "MONOCYTE"]
 
     assert len(empty) == 4
     assert not any(cell.certain for piece in empty for cell in piece.cells)
 
 
-def test_boxes_without_red_cells_are_refused(fields, tmp_path):
+def test_boxes_without_red_cells_are_refused(boxed_fields, tmp_path):
     """Without a scale nothing can be laid: the error names the file and what it needs."""
-    for file in fields.iterdir():
+    for file in boxed_fields.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    rows = [row for row in (fields / "boxes.csv").read_text().splitlines() if "RBC" not in row]
+    rows = [row for row in (boxed_fields / "boxes.csv").read_text().splitlines() if "RBC" not in row]
     (tmp_path / "boxes.csv").write_text("\n".join(rows))
 
     with pytest.raises(DataError, match=r"boxes\.csv: expected 20 boxes of kind RBC or more, found 0"):

@@ -1,3 +1,5 @@
+"""DATA that a locator is trained on: drawn photographs with boxes, and drawn pictures of one cell each."""
+
 import csv
 
 import pytest
@@ -5,12 +7,16 @@ import pytest
 from bloodcell_edge.files import write_bytes
 from bloodcell_edge.imaging.drawn import LABELS, draw_field
 from bloodcell_edge.imaging.image import encode_jpeg
+from bloodcell_edge.runs import RunFolder
+from bloodcell_edge.training.locator.fit import train_locator
+from bloodcell_edge.training.locator.recipe import LocatorRecipe
 
+HARDLY = LocatorRecipe(epochs=2, steps=2, batch=4)
 RED_CELL_PX = 50  # of drawn fields: 7.5 µm at 0.15 µm a pixel
 
 
 @pytest.fixture(scope="session")
-def fields(tmp_path_factory):
+def boxed_fields(tmp_path_factory):
     """DATA of drawn photographs with a boxes.csv: 16 fields of one cell, and boxes of red cells as wide as they are."""
     folder = tmp_path_factory.mktemp("fields")
     with (folder / "boxes.csv").open("w", newline="") as boxes, (folder / "labels.csv").open("w", newline="") as labels:
@@ -30,7 +36,7 @@ def fields(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def cells(tmp_path_factory):
+def single_cells(tmp_path_factory):
     """DATA of drawn pictures of one cell each, in a folder per class."""
     folder = tmp_path_factory.mktemp("cells")
     for number in range(16):
@@ -42,3 +48,10 @@ def cells(tmp_path_factory):
         y = min(max(cell.y + cell.height // 2 - side // 2, 0), 240 - side)
         write_bytes(folder / label / f"{number}.jpg", encode_jpeg(field.image[y : y + side, x : x + side].copy()))
     return folder
+
+
+@pytest.fixture(scope="session")
+def locator_run(boxed_fields, single_cells, tmp_path_factory):
+    """A run folder of a locator that was hardly trained."""
+    out = tmp_path_factory.mktemp("run") / "locator"
+    return RunFolder(train_locator([boxed_fields, single_cells], HARDLY, out=out))
