@@ -10,6 +10,7 @@ it where fields overlap, since the next field shows whole what an edge cuts.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -161,4 +162,4 @@ def _are_spared(cells: Sequence[Sighting]) -> bool:
 def _more_than_by_chance(number: int, chances: Sequence[float]) -> bool:
     """By three standard deviations more than as many throws with these chances give."""
     variance = sum(chance * (1 - chance) for chance in chances)
-    return number > sum(chances) + _DEVIATIONS * variance**0.5
+    return number > sum(chances) + _DEVIATIONS * math.sqrt(variance)
