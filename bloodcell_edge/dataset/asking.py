@@ -95,19 +95,10 @@ class Answers:
         return np.asarray(self.found & ~self.marked & (top >= (reject_threshold or 0.0)), np.bool_)
 
     def rejections(self, reject_threshold: float | None) -> dict[str, int]:
-        """How many are given no label: "n" pictures, "rejected" of them, which is "unidentified" plus "no_cell".
-
-        "cut" of the unidentified ones are not evaluated.
-        """
+        """How many are given no label: "n" pictures, "rejected" of them, which is "unidentified" plus "no_cell"."""
         no_cell = int((~self.found).sum())
         rejected = int((~self.named(reject_threshold)).sum())
-        return {
-            "n": len(self),
-            "rejected": rejected,
-            "unidentified": rejected - no_cell,
-            "no_cell": no_cell,
-            "cut": int(self.cut.sum()),
-        }
+        return {"n": len(self), "rejected": rejected, "unidentified": rejected - no_cell, "no_cell": no_cell}
 
     def figures(self, spec: ModelSpec) -> Evaluation:
         """Every figure, by photograph where each picture's group is known.

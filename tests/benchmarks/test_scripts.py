@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from cut_cells import CORNERS, SIDES, Asked, cut
+from cut_cells import table as cut_table
 from loop_ratios import ratio
 from whole_slide import draw_slide, tenths, with_comment
 
@@ -40,6 +44,37 @@ def test_a_comment_changes_the_file_and_not_the_picture(tmp_path):
     files = sorted((tmp_path / "slide").iterdir())
     assert len({path.read_bytes() for path in files}) == 5
     np.testing.assert_array_equal(read_image(files[-1]), decode(jpeg))
+
+
+@pytest.mark.parametrize("share", [0.9, 0.5, 0.3])
+def test_a_cell_is_cut_to_the_share_that_is_asked_for(share):
+    """Of a disc in its box so much is left at each side and at each corner, and the box of what is seen is told."""
+    rows, columns = np.indices((400, 500))
+    disc = ((columns - 250) ** 2 + (rows - 200) ** 2 < 100**2).astype(np.uint8)
+    for side in (*SIDES, *CORNERS):
+        image, (x, y, width, height) = cut(disc, (150, 100, 200, 200), side, share)
+        assert image.sum() / disc.sum() == pytest.approx(share, abs=0.01)
+        assert image[y : y + height, x : x + width].sum() == image.sum()
+        assert (x == 0 or x + width == image.shape[1]) == (side[0] != 0)
+        assert (y == 0 or y + height == image.shape[0]) == (side[1] != 0)
+
+
+def test_a_table_tells_found_named_and_right():
+    """Two pictures of a class and one of another, cut alike: who is found, named, right, and who is rejected."""
+    about = Asked("a", "MONOCYTE", known=True, corner=False, left=0.7)
+    asked = [
+        replace(about, seen=0.8, said="MONOCYTE", named=True),
+        replace(about, seen=0.6, said="NEUTROPHIL", named=True),
+        replace(about, file="b", seen=0.7, said="MONOCYTE"),
+        replace(about, file="b"),
+        replace(about, file="c", truth="PLATELET", known=False, seen=0.7, said="LYMPHOCYTE", named=False),
+    ]
+    (row,) = cut_table(asked, by_seen=False)
+
+    assert (row["share"], row["n"], row["found"], row["n_others"]) == (0.7, 4, 0.75, 1)
+    assert (row["named"], row["accuracy"], row["accuracy_all"]) == pytest.approx((2 / 3, 0.5, 2 / 3))
+    assert (row["others_rejected"], row["taken_for"]) == (1.0, pytest.approx(0.7))
+    assert [one["share"] for one in cut_table(asked, by_seen=True)] == [0.8, 0.6]
 
 
 def test_a_ratio_line_judges_the_median():

@@ -118,7 +118,7 @@ def test_nothing_to_ask_about():
     (answers,), bad = ask_while_reading([one], [], SILENT)
 
     assert (len(answers), answers.scores.shape, bad, one.asked) == (0, (0, 3), (), [])
-    assert answers.rejections(0.5) == {"n": 0, "rejected": 0, "unidentified": 0, "no_cell": 0, "cut": 0}
+    assert answers.rejections(0.5) == {"n": 0, "rejected": 0, "unidentified": 0, "no_cell": 0}
 
 
 def test_named_are_cells_that_score_enough_and_have_no_mark():
@@ -127,7 +127,7 @@ def test_named_are_cells_that_score_enough_and_have_no_mark():
 
     assert answers.named(0.5).tolist() == [True, True, False, False, False]
     assert answers.named(None).tolist() == [True, True, True, False, False]
-    assert answers.rejections(0.5) == {"n": 5, "rejected": 3, "unidentified": 2, "no_cell": 1, "cut": 0}
+    assert answers.rejections(0.5) == {"n": 5, "rejected": 3, "unidentified": 2, "no_cell": 1}
 
 
 def test_a_cut_cell_is_not_evaluated(tmp_path):
@@ -140,7 +140,7 @@ def test_a_cut_cell_is_not_evaluated(tmp_path):
     answers = read_questions([Picture(path, path.name, "RED")], [cells.spec.shown_as]).ask(cells)
 
     assert (answers.found.tolist(), answers.marked.tolist(), answers.cut.tolist()) == ([True], [True], [True])
-    assert answers.rejections(None) == {"n": 1, "rejected": 1, "unidentified": 1, "no_cell": 0, "cut": 1}
+    assert answers.rejections(None) == {"n": 1, "rejected": 1, "unidentified": 1, "no_cell": 0}
     figures = answers_of([0.9, 0.8], marked=[1, 0], cut=[1, 0]).figures(model().spec)
     assert (figures.coverage, figures.coverage_all, figures.cut) == (1.0, 0.5, 1)
 

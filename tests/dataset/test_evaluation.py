@@ -84,7 +84,7 @@ def test_the_json_has_the_keys_that_were_promised(model, data):
         "model n loss accuracy accuracy_interval interval_method n_groups balanced_accuracy labels per_class confusion "
         "ece ece_bins coverage accuracy_covered no_cell coverage_all cut seen_in_training unknown".split()
     )
-    assert set(found["unknown"]) == {"n", "rejected", "unidentified", "no_cell", "cut"}
+    assert set(found["unknown"]) == {"n", "rejected", "unidentified", "no_cell"}
     assert found["ece_bins"] == 15
 
 
@@ -132,7 +132,7 @@ def test_unknown_classes_are_counted(tiny_model, data, threshold, rejected):
     found = evaluate_files(Classifier.open(tiny_model(reject_threshold=threshold)), load(data)).as_json("m")
 
     assert found["n"] == 12
-    assert found["unknown"] == {"n": 3, "rejected": rejected, "unidentified": rejected, "no_cell": 0, "cut": 0}
+    assert found["unknown"] == {"n": 3, "rejected": rejected, "unidentified": rejected, "no_cell": 0}
     assert found["coverage"] == 1
 
 

@@ -37,7 +37,9 @@ def test_the_figures_of_the_card_come_out_again():
     again = json.loads(json.dumps({**own_figures(found, spec), "by_source": by_source(found, spec)}))
 
     assert again["n"] >= 500
-    for key, value in again.items():
+    assert {"accuracy", "coverage", "per_class", "by_source"} <= again.keys() & spec.figures.keys()
+    for key in again.keys() & spec.figures.keys():  # the file that is shipped may know fewer
+        value = again[key]
         assert spec.figures[key] == pytest.approx(value) if isinstance(value, float) else spec.figures[key] == value, (
             key
         )
@@ -57,14 +59,14 @@ def test_predictions_come_back_from_their_table(tmp_path):
     )
     scores = np.array([[0.25, 0.75], [np.nan, np.nan]], np.float32)
     labels = ("LYMPHOCYTE", "NEUTROPHIL")
-    given = Answers(pictures, scores, np.array([True, False]), np.array([True, False]))
+    given = Answers(pictures, scores, np.array([True, False]), np.array([True, False]), np.array([True, False]))
     (tmp_path / "table.csv").write_text(as_csv(given, labels))
 
     found = load_predictions(tmp_path / "table.csv", labels)
 
     np.testing.assert_array_equal(found.scores, scores)
     assert found.found.tolist() == [True, False]
-    assert found.marked.tolist() == [True, False]
+    assert found.marked.tolist() == found.cut.tolist() == [True, False]
     assert [(one.file, one.label, one.group, one.note) for one in found.pictures] == [
         (one.file, one.label, one.group, one.note) for one in pictures
     ]

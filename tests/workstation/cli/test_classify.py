@@ -58,7 +58,7 @@ def test_json_lines(bce, slides, own_colours):
     assert (result.returncode, result.stderr) == (0, CHOICE)
     assert [line["file"] for line in lines] == ["slides/b/field_1.png", "slides/field_2.png", "slides/field_10.png"]
     for line in lines:
-        assert list(line) == ["file", "label", "score", "scores", "box", "ms"]
+        assert list(line) == ["file", "label", "score", "scores", "box", "ms", "mark", "counted", "reason"]
         (expected,) = classifier.classify(read_image(slides.parent / line["file"]))
         assert line["scores"] == pytest.approx(expected.scores, abs=1e-6)
         assert (line["label"], line["box"]) == (expected.label, None)

@@ -11,7 +11,7 @@ from bloodcell_edge.imaging.drawn import draw_folder
 
 KEYS = set(
     "model n loss accuracy accuracy_interval interval_method n_groups balanced_accuracy labels per_class confusion ece "
-    "ece_bins coverage accuracy_covered no_cell seen_in_training unknown".split()
+    "ece_bins coverage accuracy_covered no_cell seen_in_training unknown coverage_all cut".split()
 )
 CHOICE = "model: runs/latest/bloodcell-int8.tflite (of the run folder runs/latest)\n"
 

@@ -57,6 +57,7 @@ def prepared():
         np.zeros((N, 8, 16), np.uint8),
         np.ones(N, bool),
         np.zeros(N, bool),
+        np.zeros(N, bool),
         pixels,
         (),
     )
