@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bloodcell_edge.dataset.split import SplitRule
+from bloodcell_edge.dataset.tables import read_rows
 from bloodcell_edge.errors import MissingFile
 from bloodcell_edge.files import read_json, refuse_existing, write_bytes, write_json
 from bloodcell_edge.imaging.image import IMAGE_VERSION
@@ -26,7 +27,7 @@ from bloodcell_edge.progress import SILENT, Reporter
 from bloodcell_edge.runs import RunFolder
 from bloodcell_edge.training.frameworks import keras
 from bloodcell_edge.training.locator.fit import KerasLocator, judged_scenes
-from bloodcell_edge.training.locator.material import Material, read_material
+from bloodcell_edge.training.locator.material import Material, material_of
 from bloodcell_edge.training.locator.network import INPUT_SIZE
 from bloodcell_edge.training.locator.recipe import LocatorRecipe
 from bloodcell_edge.version import __version__
@@ -96,7 +97,8 @@ def _material(run: RunFolder, report: Reporter) -> tuple[LocatorRecipe, Material
     values = dict(config["locator"])
     values |= {"split": SplitRule(**values["split"]), "without": tuple(values["without"])}
     recipe = LocatorRecipe(**values)
-    return recipe, read_material(config["data"], recipe.split, report)
+    sides = {Path(row["path"]): row["split"] for row in read_rows(run.split, ("path", "split"))}
+    return recipe, material_of(config["data"], sides, report)
 
 
 def convert_locator(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,7 @@ class Material:
 
     training: Sources
     held_back: Sources
-    sides: dict[Path, str]
+    sides: Mapping[Path, str]
 
 
 def read_material(paths: Sequence[str | Path], rule: SplitRule, report: Reporter = SILENT) -> Material:
@@ -47,11 +47,22 @@ def read_material(paths: Sequence[str | Path], rule: SplitRule, report: Reporter
     joined = load_all(paths, subset="train")
     sides = _sides(with_photographs(joined.pictures, report), rule)
     sides |= _sides(with_photographs(joined.unknown, report), rule) if joined.unknown else {}
+    return material_of(paths, sides, report)
+
+
+def material_of(paths: Sequence[str | Path], sides: Mapping[Path, str], report: Reporter = SILENT) -> Material:
+    """The pieces of DATA that is split already.
+
+    Args:
+        paths: as for `read_material`.
+        sides: path of each picture -> TRAIN or HELD_BACK; pictures that are not in it are left out.
+        report: told how far it is.
+    """
     pieces = [piece for path in paths for piece in pieces_of(load_data(path).only("train"), report=report)]
-    training = [piece for piece in pieces if piece.path is not None and sides[piece.path] == TRAIN]
-    held_back = [piece for piece in pieces if piece.path is not None and sides[piece.path] == HELD_BACK]
+    training = [piece for piece in pieces if piece.path is not None and sides.get(piece.path.resolve()) == TRAIN]
+    held_back = [piece for piece in pieces if piece.path is not None and sides.get(piece.path.resolve()) == HELD_BACK]
     return Material(by_source([*training, *drawn_pieces()]), by_source(held_back), sides)
 
 
 def _sides(pictures: Sequence[Picture], rule: SplitRule) -> dict[Path, str]:
-    return dict(zip((picture.path for picture in pictures), split_pictures(pictures, rule), strict=True))
+    return dict(zip((picture.path.resolve() for picture in pictures), split_pictures(pictures, rule), strict=True))
