@@ -8,9 +8,9 @@ import pytest
 
 from bloodcell_edge.dataset.pictures import Picture
 from bloodcell_edge.imaging.image import read_image
-from bloodcell_edge.imaging.locate import locate
 from bloodcell_edge.model.classifier import Classifier
 from bloodcell_edge.model.file import pack, read_model_file
+from bloodcell_edge.model.locator import shipped_locator
 from bloodcell_edge.progress import SILENT
 from bloodcell_edge.training.kerasmodel import KerasModel
 from convert.parity import Candidate, GateLimits, compare
@@ -51,5 +51,5 @@ def bench_parity(benchmark, spec, net, models, pictures):
 def bench_bare_inference(benchmark, spec, net, models, pictures, crops):
     """The limit: both models over the same cells, and nothing else."""
     reference, candidate = KerasModel(net, spec, Path("model.keras")), Classifier.open(models["int8"])
-    pixels = crops[: sum(bool(locate(read_image(path)).cells) for path in pictures)]
+    pixels = crops[: sum(bool(shipped_locator()(read_image(path)).cells) for path in pictures)]
     benchmark.pedantic(lambda: (reference.scores(pixels), candidate.scores(pixels)), rounds=ROUNDS, warmup_rounds=1)

@@ -9,10 +9,10 @@ import pytest
 from bloodcell_edge.capture import open_source
 from bloodcell_edge.capture.folder import FolderOptions, FolderSource
 from bloodcell_edge.imaging.image import encode_jpeg, read_image
-from bloodcell_edge.imaging.locate import locate
 from bloodcell_edge.imaging.quality import judge
 from bloodcell_edge.model.classifier import Classifier
 from bloodcell_edge.model.interpreter import load_interpreter
+from bloodcell_edge.model.locator import shipped_locator
 from bloodcell_edge.records import PreparedField
 from bloodcell_edge.slide.run import count_slide
 from bloodcell_edge.slide.store import Store
@@ -30,7 +30,7 @@ def bench_decode(benchmark, pictures):
 @pytest.mark.benchmark(group="stages")
 def bench_locate(benchmark, pictures):
     """The white cells of a field, and its scale."""
-    turn = cycle([read_image(path) for path in pictures])
+    turn, locate = cycle([read_image(path) for path in pictures]), shipped_locator()
     benchmark(lambda: locate(next(turn)))
 
 
@@ -38,7 +38,7 @@ def bench_locate(benchmark, pictures):
 def bench_quality(benchmark, pictures):
     """Whether a field is good enough."""
     images = [read_image(path) for path in pictures]
-    turn = cycle([(image, locate(image).red_cell_px) for image in images])
+    turn = cycle([(image, shipped_locator()(image).red_cell_px) for image in images])
 
     def look():
         image, red_cell_px = next(turn)
@@ -51,7 +51,7 @@ def bench_quality(benchmark, pictures):
 def bench_crop_and_resize(benchmark, spec, pictures):
     """All cells of a field as the network takes them."""
     images = [read_image(path) for path in pictures]
-    turn = cycle([(image, locate(image)) for image in images])
+    turn = cycle([(image, shipped_locator()(image)) for image in images])
     benchmark(lambda: spec.shown_as.show(*next(turn)))
 
 

@@ -20,8 +20,8 @@ from bloodcell_edge.benchmark.measure import default_pictures
 from bloodcell_edge.cli import ask_of_libraries
 from bloodcell_edge.imaging.drawn import LABELS
 from bloodcell_edge.imaging.image import IMAGE_VERSION, read_image
-from bloodcell_edge.imaging.locate import locate
 from bloodcell_edge.model.file import pack
+from bloodcell_edge.model.locator import shipped_locator
 from bloodcell_edge.model.spec import ModelSpec
 
 SIZE = 128  # pixels
@@ -56,7 +56,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def crops(pictures: list[Path]) -> NDArray[np.uint8]:
     """Their cells as the network takes them: uint8 (n, SIZE, SIZE, 3)."""
     images = [read_image(path) for path in pictures]
-    return np.stack([one.pixels for image in images for one in SPEC.shown_as.show(image, locate(image))])
+    return np.stack([one.pixels for image in images for one in SPEC.shown_as.show(image, shipped_locator()(image))])
 
 
 @pytest.fixture(scope="session")

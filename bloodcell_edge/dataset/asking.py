@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..imaging.image import Image
+    from ..imaging.located import Locator
     from ..imaging.views import Shown, View
     from ..model.spec import ModelSpec
 
@@ -168,6 +169,7 @@ def read_questions(
     pictures: Sequence[Picture],
     views: Iterable[View],
     *,
+    locate: Locator | None = None,
     leave_out: Callable[[Opened], bool] | None = None,
     report: Reporter = SILENT,
 ) -> Questions:
@@ -176,6 +178,7 @@ def read_questions(
     Args:
         pictures: labelled.
         views: of the models that will be asked.
+        locate: finds the cells, None for the shipped locator.
         leave_out: says of a picture whether it is not wanted; called on several threads.
         report: told how far it is.
 
@@ -187,7 +190,7 @@ def read_questions(
     def use(opened: Opened) -> dict[View, Shown | None] | None:
         if leave_out is not None and leave_out(opened):
             return None
-        return shown_in_each(opened.picture, opened.image, wanted)
+        return shown_in_each(opened.picture, opened.image, wanted, locate)
 
     bad: list[Unreadable] = []
     with report.bar("read") as progress:

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import DataError, NoPictures
 from ..imaging.hashes import all_hashes
+from ..model.classifier import Classifier
 from ..model.seen import from_json
 from ..progress import SILENT, Reporter
 from ..runs import RunFolder
@@ -117,6 +118,7 @@ def evaluate_files(
     questions = read_questions(
         [*dataset.pictures, *dataset.unknown],
         [model.spec.shown_as],
+        locate=model.locator if isinstance(model, Classifier) else None,
         leave_out=None if allow_seen else _seen_test(model, is_copy),
         report=report,
     )

@@ -12,6 +12,7 @@ from bloodcell_edge.errors import DataError, NoPictures
 from bloodcell_edge.files import sha256_file
 from bloodcell_edge.imaging.hashes import perceptual_hash
 from bloodcell_edge.imaging.image import read_image
+from bloodcell_edge.imaging.located import Box, Located
 from bloodcell_edge.model.classifier import Classifier
 from bloodcell_edge.model.seen import collect
 from bloodcell_edge.progress import Silent
@@ -203,3 +204,17 @@ def test_pictures_are_counted_by_label(data):
     """count_by_label counts what it is given, in alphabetical order."""
     assert count_by_label(load(data).pictures) == {"BLUE": 4, "GREEN": 4, "RED": 4}
     assert count_by_label(()) == {}
+
+
+def test_a_model_is_judged_with_its_own_locator(tiny_cell_model, data):
+    """What finds its cells on a device finds them here, too."""
+    opened, asked = Classifier.open(tiny_cell_model()), []
+
+    def whole_picture(image, *, um_per_px=None):
+        asked.append(image.shape)
+        height, width = image.shape[:2]
+        return Located((Box(0, 0, width, height, whole=True, touching=False),), None)
+
+    model = Classifier(opened.spec, opened.interpreter, locator=whole_picture)
+    assert evaluate_files(model, load(data)).as_json("m.tflite")["no_cell"] == 0
+    assert asked == [(75, 90, 3)] * (3 * PER_CLASS + 3)

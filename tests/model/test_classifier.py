@@ -8,14 +8,15 @@ from made_locator import locator_file
 from bloodcell_edge.errors import MissingFile, SpecError
 from bloodcell_edge.imaging.drawn import draw_field
 from bloodcell_edge.imaging.image import prepare
-from bloodcell_edge.imaging.views import Shown
+from bloodcell_edge.imaging.located import Box, Located
+from bloodcell_edge.imaging.views import Shown, View
 from bloodcell_edge.model.classifier import Classifier, predict
 from bloodcell_edge.model.file import pack
 from bloodcell_edge.model.golden import digest
 from bloodcell_edge.model.goldenfields import drawn_field
 from bloodcell_edge.model.locator import shipped_locator, told
 from bloodcell_edge.model.locatorspec import GoldenField
-from bloodcell_edge.model.spec import ModelSpec
+from bloodcell_edge.model.spec import RULES_RULER, ModelSpec
 from bloodcell_edge.records import UNIDENTIFIED
 
 LABELS = ("RED", "GREEN", "BLUE")
@@ -181,12 +182,15 @@ def test_a_model_without_a_locator_looks_with_the_shipped_one(tiny_cell_model):
     for version in (1, 2):
         opened = Classifier.open(tiny_cell_model(spec_version=version))
         assert opened.locator is shipped_locator()
-    field = draw_field(3, ("NEUTROPHIL",), size=(480, 640)).image
+    field = draw_field(3, ("NEUTROPHIL",))
+    (cell,) = field.cells
+    located = Located((Box(cell.x, cell.y, cell.width, cell.height, whole=True, touching=False),), 50.0)
     old, new = (Classifier.open(tiny_cell_model(spec_version=version)) for version in (1, 2))
     assert old.spec.crop_um == new.spec.crop_um
-    (one,), (other,) = old.show(field), new.show(field)
-    assert one.box == other.box
-    assert (one.pixels != other.pixels).any()
+    for opened, crop_um in ((old, 20 * RULES_RULER), (new, 20)):
+        (shown,) = opened.show(field.image, located)
+        (expected,) = View("cell", (64, 48), crop_um).show(field.image, located)
+        assert (shown.pixels == expected.pixels).all()
 
 
 def test_a_locator_that_finds_otherwise_is_refused(with_locator, made_flatbuffers):

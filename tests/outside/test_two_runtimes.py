@@ -16,6 +16,8 @@ import pytest
 
 from bloodcell_edge.imaging.drawn import LABELS, draw_folder
 from bloodcell_edge.imaging.image import decode
+from bloodcell_edge.imaging.located import overlap
+from bloodcell_edge.model.locator import shipped_locator
 from bloodcell_edge.slide.reader import Reader
 
 pytestmark = pytest.mark.outside
@@ -151,12 +153,41 @@ def same_place(old, new):
         assert np.abs(decode(a["jpeg"]).astype(int) - decode(b["jpeg"])).max() <= 2  # libjpeg of two OpenCVs
 
 
+LOCATED = """
+import json
+from bloodcell_edge.imaging.drawn import LABELS, draw_field
+from bloodcell_edge.imaging.light import Halves
+from bloodcell_edge.model.locator import shipped_locator
+found = []
+for number in range(60):
+    drawn = [LABELS[(number + k) % 4] for k in range(3)]
+    seen = shipped_locator().sightings(Halves(draw_field(80_000 + number, drawn, size=(480, 640)).image))
+    found.append([[[*peak.rectangle, peak.heat] for peak in seen.peaks], seen.red_cell_px])
+print(json.dumps(found))
+"""
+
+
+def test_both_find_the_same_cells(devices):
+    """In 60 drawn fields, but those near the threshold, and nearly the same ruler: kernels move heats a little."""
+    both = [
+        json.loads(subprocess.check_output([devices[name], "-I", "-c", LOCATED], timeout=120)) for name in (OLD, NEW)
+    ]
+    spec = shipped_locator().spec
+    for fields in zip(*both, strict=True):
+        (old, old_ruler), (new, new_ruler) = fields
+        assert old_ruler == pytest.approx(new_ruler, rel=0.03)
+        for some, others in ((old, new), (new, old)):
+            sure = [cell for cell in some if cell[4] >= spec.threshold + spec.kernel_tolerance]
+            assert all(any(overlap(cell[:4], other[:4]) > 0.5 for other in others) for cell in sure)
+    assert sum(len(cells) for cells, _ in both[0]) >= 150
+
+
 WITHOUT_XNNPACK = """
 import importlib, json, sys
 import numpy as np
 from bloodcell_edge.model.file import read_model_file
-from bloodcell_edge.imaging.drawn import LABELS, draw_field
-from bloodcell_edge.imaging.locate import locate
+from bloodcell_edge.imaging.drawn import LABELS
+from bloodcell_edge.model.golden import drawn_pixels
 native = importlib.import_module(sys.argv[2])
 kernels = native.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
 view = read_model_file(sys.argv[1]).spec.shown_as
@@ -165,9 +196,8 @@ interpreter.allocate_tensors()
 entry, exit_ = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
 scores = []
 for number in range(60):
-    image = draw_field(90_000 + number, (LABELS[number % 4],)).image
-    shown = view.show_labelled(image, locate(image) if view.needs_cells else None)
-    interpreter.set_tensor(entry, shown.pixels[np.newaxis])
+    pixels = drawn_pixels(90_000 + number, LABELS[number % 4], view)
+    interpreter.set_tensor(entry, pixels[np.newaxis])
     interpreter.invoke()
     scores.append(interpreter.get_tensor(exit_)[0].tolist())
 print(json.dumps(scores))
