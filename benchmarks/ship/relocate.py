@@ -12,7 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from ship import PREDICTIONS, SMALL_FILE, as_csv, ask, by_source, load_predictions, own_figures
+from ship import PREDICTIONS, RAABIN, SMALL_FILE, SOURCES, as_csv, ask, by_source, load_predictions, own_figures
 from ship import readme as readme_of
 
 from bloodcell_edge.dataset.pictures import LABELS, Picture
@@ -50,10 +50,28 @@ def held_back(data: Path) -> list[Picture]:
     return found
 
 
+def as_shipped(content: bytes) -> bytes:
+    """A locator as it is shipped: by its usual name, with whom to thank, and without where the pictures lay."""
+    file = locators.unpack_locator(content, where="locator")
+    pictures = {
+        side: {Path(source).name: count for source, count in counts.items()}
+        for side, counts in file.spec.training["pictures"].items()
+    }
+    parity = None if file.spec.parity is None else {**file.spec.parity, "file": locators.SHIPPED}
+    spec = file.spec.with_(
+        name="locator",
+        training={**file.spec.training, "pictures": pictures},
+        parity=parity,
+        attribution=tuple(source.citation for source in (*SOURCES, RAABIN)),
+    )
+    return locators.pack_locator(file.flatbuffer, spec)
+
+
 def relocated(file: Path, pictures: list[Picture], locator: bytes) -> tuple[bytes, str]:
     """A shipped file with its locator and figures, and its predictions as CSV."""
     model = read_model_file(file)
-    told = locators.told(locators.unpack_locator(locator, where="locator"))
+    own = locators.unpack_locator(locator, where="locator")
+    told = locators.told(own)
     spec = model.spec.with_(locator=told, spec_version=SPEC_VERSION, golden=(), crop_um=model.spec.shown_as.crop_um)
     margin = 2 * spec.kernel_tolerance
     golden = golden_samples(interpreter_of(model.flatbuffer), spec.outputs, spec.shown_as, margin=margin)
@@ -75,7 +93,7 @@ def main(data: Path, locator: Path | None) -> None:
     """Do it to every shipped file."""
     place = SHIPPED / locators.SHIPPED
     if locator is not None:
-        write_bytes(place, locator.read_bytes())
+        write_bytes(place, as_shipped(locator.read_bytes()))
     content, pictures = place.read_bytes(), held_back(data)
     for file in sorted(SHIPPED.glob("bloodcell-*.tflite")):
         made, predictions = relocated(file, pictures, content)

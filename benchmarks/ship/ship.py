@@ -77,6 +77,16 @@ SOURCES = (
     ),
 )
 
+RAABIN = DataSource(
+    "raabin",
+    "Raabin",
+    "free access by its authors, no formal licence",
+    "Kouzehkanan Z M, Saghari S, Tavakoli S, Rostami P, Abaszadeh M, Mirzadeh F, et al. (2022): A large dataset of white "
+    "blood cells containing cell locations and types, along with segmented nuclei and cytoplasm. Sci Rep 12:1123. "
+    "Changed: cropped, resized, used to train the locator.",
+)
+"""What the locator learnt from besides `SOURCES`."""
+
 _NAMES = {source.folder: source.name for source in SOURCES}
 _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -261,14 +271,15 @@ int8 file can be worked out again from `predictions.csv`. `make ship` makes them
 | `bloodcell-int8.tflite` | the default of `bce run` and `bce classify` |
 | `bloodcell-float16.tflite` | the same network in half precision |
 | `bloodcell-small-int8.tflite` | for slow devices |
+| `locator.tflite` | finds the cells: each of the files above carries it, too |
 | `backbone.npz` | what `bce train --weights blood` starts from |
 | `predictions.csv` | what `bloodcell-int8.tflite` says to each held-back picture |"""
 
 _TAIL = """## Attribution
 
-The weights were trained on two sets of photographs, and carry these terms with them:
+The weights were trained on these sets of photographs, and carry their terms with them:
 
-""" + "\n".join(f"- {source.citation}" for source in SOURCES)
+""" + "\n".join(f"- {source.citation}" for source in (*SOURCES, RAABIN))
 
 
 def elsewhere(answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
