@@ -89,7 +89,7 @@ class Correction:
     def weighing(self) -> str:
         """Whether cells are weighed by their size, in one sentence."""
         if self.why_unweighed:
-            return f"corrected: cells are not weighed by their size, {self.why_unweighed}"
+            return f"corrected: all cells weigh the same, since {self.why_unweighed}"
         return "corrected: each cell is weighed by its size, since the edge cuts large ones more often"
 
 

@@ -124,7 +124,7 @@ def test_without_places_cells_weigh_the_same():
     weighed = counted([6, 60, 14, 120], 50 * np.eye(4, dtype=int), weighed=even)
 
     assert plain.as_json()["correction"]["why_unweighed"] == "it is not known where the cells lie"
-    assert plain.correction.weighing.endswith("not weighed by their size, it is not known where the cells lie")
+    assert plain.correction.weighing.endswith("all cells weigh the same, since it is not known where the cells lie")
     assert weighed.correction.shares == plain.correction.shares
     assert weighed.as_json()["correction"]["weighed_by_size"] is True
 
