@@ -143,7 +143,7 @@ def convert_files(
     trained_with = model.spec.training.get("locator")
     if trained_with and trained_with != shipped_locator().spec.sha256:
         carried = shipped_locator().spec.sha256
-        report.say(f"trained on crops of locator {trained_with[:12]}, the files carry locator {carried[:12]}")
+        report.say(f"trained on crops of locator {trained_with[:12]}, the files carry {carried[:12]}")
     if any(target.needs_samples for target in targets):
         samples, listed = _samples(representative, model.spec, report)
     net, about, ready = model.net, model.spec, {}

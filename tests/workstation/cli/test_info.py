@@ -5,7 +5,10 @@ import shutil
 
 import pytest
 
-from bloodcell_edge.model.file import read_model_file
+from bloodcell_edge.imaging.drawn import draw_field
+from bloodcell_edge.imaging.image import encode_jpeg
+from bloodcell_edge.model.file import pack, read_model_file
+from bloodcell_edge.model.locator import shipped_locator, told
 from bloodcell_edge.model.spec import load_spec
 
 
@@ -90,3 +93,35 @@ def test_a_keras_file_alone_says_nothing(bce, own_run, tmp_path):
 
     assert result.returncode == 1
     assert "spec.json: no such file" in result.stderr
+
+
+def test_the_locator_s_card(bce, tiny_cell_model, tiny_flatbuffers, tmp_path):
+    """Of a model of cells: name, size, input, threshold, figures and hash of its locator, or of the shipped one."""
+    shipped = shipped_locator()
+    spec = read_model_file(tiny_cell_model()).spec.with_locator(told(shipped.file))
+    path = tmp_path / "carries.tflite"
+    path.write_bytes(pack(tiny_flatbuffers["int8"], spec, shipped.file.content))
+
+    cards = []
+    for model in (path, tiny_cell_model()):
+        lines = bce("info", model).stdout.splitlines()
+        cards.append({line[:16].strip(): line[17:] for line in lines[[k[:7] for k in lines].index("locator") :]})
+    own, none = cards
+    assert own["locator"].startswith(f"{shipped.spec.name}, int8, {len(shipped.file.content):,} bytes")
+    assert own["input"].startswith("144 x 192 RGB 0..255; a cell from 0.")
+    assert " cells found, " in own["held back"]
+    assert own["sha256"] == shipped.spec.sha256
+    assert none["locator"] == f"none inside, made by an older bce; the one that comes with bce: {own['locator']}"
+    values = json.loads(bce("info", path, "--json").stdout)["locator"]
+    assert values == told(shipped.file)
+
+
+def test_an_older_model_is_said_to_be_one(bce, tiny_cell_model, tmp_path):
+    """Once, on stderr, by what uses it; a newer one is not."""
+    (tmp_path / "field.jpg").write_bytes(encode_jpeg(draw_field(1).image))
+    for version, notes in ((1, 1), (2, 0)):
+        model = tiny_cell_model(spec_version=version)
+        for command in (("classify", "field.jpg", "--json"), ("run", "--source", "folder:.", "--slide", str(version))):
+            found = bce(*command, "--model", model)
+            assert found.returncode == 0
+            assert found.stderr.count("note: tiny was made before models carried a locator: ") == notes

@@ -12,8 +12,9 @@ from bloodcell_edge.files import sha256_file
 from bloodcell_edge.model.classifier import Classifier
 from bloodcell_edge.model.file import read_model_file
 from bloodcell_edge.model.flatbuffer import read_model
+from bloodcell_edge.model.locator import shipped_locator
 from bloodcell_edge.model.metadata import METADATA_NAME
-from bloodcell_edge.model.spec import load_spec
+from bloodcell_edge.model.spec import RULES_RULER, SPEC_VERSION, load_spec
 from bloodcell_edge.progress import SILENT, Silent
 from bloodcell_edge.training.kerasmodel import open_keras
 from convert.compat import min_runtime
@@ -31,6 +32,16 @@ class StopsAt(Silent):
     def say(self, text):
         if self.word in text:
             raise KeyboardInterrupt
+
+
+class Says(Silent):
+    """Keeps what it is told."""
+
+    def __init__(self):
+        self.told = []
+
+    def say(self, text):
+        self.told.append(text)
 
 
 @pytest.fixture(scope="module")
@@ -164,3 +175,35 @@ def test_a_model_of_cells_needs_pictures_of_cells(model, training, tmp_path):
     with pytest.raises(ConversionError, match=r"found no cell in \d+ pictures"):
         convert_files(cells, [Target.INT8], tmp_path, representative=training, report=SILENT)
     assert not list(tmp_path.glob("*.tflite"))
+
+
+@pytest.fixture(scope="module")
+def older(model):
+    """The quick model as if it had been trained on cells that rules had located."""
+    return replace(model, spec=model.spec.with_(view="cell", crop_um=20.0, spec_version=1))
+
+
+def test_a_run_of_version_1_gives_files_of_this_version(older, tmp_path):
+    """With a locator inside, crops as large as they were in training, and no golden sample of the rules."""
+    (made,) = convert_files(older, [Target.FLOAT32], tmp_path, report=SILENT)
+    file = read_model_file(made.file)
+    assert (file.spec.spec_version, file.spec.crop_um) == (SPEC_VERSION, pytest.approx(20 * RULES_RULER))
+    assert file.spec.shown_as == older.spec.shown_as
+    assert file.locator == shipped_locator().file.content
+    assert Classifier.open(made.file).spec.note == ""
+
+
+def test_a_file_of_whole_pictures_carries_no_locator(tiny_run):
+    """It needs none."""
+    file = read_model_file(tiny_run.path / Target.INT8.file_name)
+    assert (file.locator, file.spec.locator) == (b"", None)
+
+
+def test_another_locator_than_that_of_the_training_is_told(older, tmp_path):
+    """In one line with both hashes; nothing is said where it is the same, or not known."""
+    said = Says()
+    for known in ("a" * 64, shipped_locator().spec.sha256, None):
+        spec = older.spec.with_(training={"locator": known} if known else {})
+        convert_files(replace(older, spec=spec), [Target.FLOAT32], tmp_path, force=True, report=said)
+    told = [text for text in said.told if "locator" in text]
+    assert told == [f"trained on crops of locator {'a' * 12}, the files carry {shipped_locator().spec.sha256[:12]}"]

@@ -14,8 +14,9 @@ from bloodcell_edge.files import sha256_file, write_bytes
 from bloodcell_edge.imaging.drawn import LABELS, draw_field
 from bloodcell_edge.imaging.image import encode_jpeg, read_image
 from bloodcell_edge.model.classifier import Classifier
-from bloodcell_edge.model.locator import shipped_locator
-from bloodcell_edge.model.spec import load_spec
+from bloodcell_edge.model.file import read_model_file
+from bloodcell_edge.model.locator import shipped_locator, told
+from bloodcell_edge.model.spec import SPEC_VERSION, load_spec
 from bloodcell_edge.progress import SILENT
 from bloodcell_edge.training.prepared import prepare_pictures
 from convert.parity import GateLimits
@@ -122,3 +123,14 @@ def test_exported_crops_show_the_model_what_the_field_did(bce_here, cell_run, dr
     assert all(said)
     assert {picture.label for picture in crops.pictures} >= set(LABELS)  # who says one thing alone is always right
     assert max(close) < 2
+
+
+def test_run_and_files_tell_of_their_locator(cell_run):
+    """The spec has the hash of what located its crops; each file carries the whole of it."""
+    shipped = shipped_locator()
+    assert load_spec(cell_run.spec).training["locator"] == shipped.spec.sha256
+    for file in cell_run.tflite_files():
+        packed = read_model_file(file)
+        assert packed.locator == shipped.file.content
+        assert packed.spec.locator == told(shipped.file)
+        assert packed.spec.spec_version == SPEC_VERSION
