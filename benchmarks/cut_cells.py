@@ -20,11 +20,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from locate_truth import SHARED, iou
+from locate_truth import SHARED
 
 from bloodcell_edge.dataset.tables import read_rows
 from bloodcell_edge.imaging.image import read_image
-from bloodcell_edge.imaging.located import Located, Rectangle, share_inside
+from bloodcell_edge.imaging.located import Located, Rectangle, overlap, share_inside
 from bloodcell_edge.model.choose import DEVICE_FILE, SHIPPED
 from bloodcell_edge.model.classifier import Classifier
 from bloodcell_edge.statistics.intervals import accuracy_interval
@@ -87,8 +87,8 @@ def cut(image: np.ndarray, box: Rectangle, side: tuple[int, int], share: float) 
 def ask(classifier: Classifier, image: np.ndarray, where: Rectangle, about: Asked) -> Asked:
     """What the product makes of the cell that is left."""
     located = classifier.locator(image)
-    best = max(located.cells, key=lambda cell: iou(cell.rectangle, where), default=None)
-    if best is None or iou(best.rectangle, where) < _SAME:
+    best = max(located.cells, key=lambda cell: overlap(cell.rectangle, where), default=None)
+    if best is None or overlap(best.rectangle, where) < _SAME:
         return about
     alone = Located((best,), located.red_cell_px, located.halves)
     (scores,) = classifier.scores(classifier.show(image, alone)[0].pixels[None])

@@ -1,9 +1,10 @@
 """Measure `locate` and `judge` on the shared photographs, and on pictures made from them where the truth is known.
 
-    python benchmarks/locate_truth.py [--shared FOLDER] [--half even|odd] [--locator FILE] [--model INT8.tflite] \
+    python benchmarks/locate_truth.py [--shared FOLDER] [--half heldback|even|odd] [--locator FILE] [--model INT8.tflite] \
         [--only NAME,...]
 
-Prints JSON. Sizes in locate.py were chosen on the odd-numbered photographs; report the even ones. A cell is found
+Prints JSON. The shipped locator was trained on photographs of both halves: report those held back. Sizes in locate.py
+were chosen on the odd-numbered ones: report the even ones of the rules. A cell is found
 where a box overlaps its own by IoU 0.4 or more. With --model (MobileNetV2 1.0, 128 px, int8) the time of `locate` is
 given as a ratio to its invoke, both on one thread, taken in turns in one run.
 """
@@ -27,6 +28,7 @@ from bloodcell_edge.imaging.image import read_image, resize
 from bloodcell_edge.imaging.locate import locate as by_rules
 from bloodcell_edge.imaging.located import Located, Locator, Rectangle, matches
 from bloodcell_edge.imaging.quality import judge
+from bloodcell_edge.model.choose import SHIPPED
 from bloodcell_edge.model.locator import open_locator, shipped_locator
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -68,14 +70,19 @@ class Photograph:
 
 
 def load(shared: Path, half: str) -> list[Photograph]:
-    """The odd or even photographs by file number."""
+    """The odd or even photographs by file number, or those that the shipped models and their locator held back."""
     boxes: dict[tuple[str, str], list[Rectangle]] = defaultdict(list)
     for row in read_rows(shared / "data/photos/boxes.csv", ("file", "kind", "x", "y", "width", "height")):
         x, y, width, height = (int(float(row[side])) for side in ("x", "y", "width", "height"))
         boxes[row["file"], row["kind"]].append((x, y, width, height))
     files = sorted((shared / "data/photos").glob("*.jpg"))
-    chosen = [file for file in files if int(file.stem[-5:]) % 2 == (half == "odd")]
-    return [Photograph(file, boxes[file.name, "WBC"], boxes[file.name, "RBC"]) for file in chosen]
+    if half == "heldback":
+        rows = read_rows(SHIPPED / "predictions.csv", ("source", "file"))
+        names = {row["file"] for row in rows if row["source"] == "photos"}
+        wanted = [file for file in files if file.name in names]
+    else:
+        wanted = [file for file in files if int(file.stem[-5:]) % 2 == (half == "odd")]
+    return [Photograph(file, boxes[file.name, "WBC"], boxes[file.name, "RBC"]) for file in wanted]
 
 
 def overlaps(found: Sequence[Rectangle], true: Sequence[Rectangle]) -> list[float]:
@@ -392,7 +399,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, default=SHARED, help="the folder that holds data/")
-    parser.add_argument("--half", choices=("odd", "even"), default="even", help="photographs by file number")
+    parser.add_argument("--half", choices=("odd", "even", "heldback"), default="heldback", help="which photographs")
     parser.add_argument("--locator", default="shipped", help="a locator's .tflite, or: rules, shipped")
     parser.add_argument("--model", type=Path, help="an int8 .tflite to compare the time with")
     parser.add_argument("--only", default="", help="parts to measure, by the names printed")

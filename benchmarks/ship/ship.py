@@ -81,9 +81,9 @@ RAABIN = DataSource(
     "raabin",
     "Raabin",
     "free access by its authors, no formal licence",
-    "Kouzehkanan Z M, Saghari S, Tavakoli S, Rostami P, Abaszadeh M, Mirzadeh F, et al. (2022): A large dataset of white "
-    "blood cells containing cell locations and types, along with segmented nuclei and cytoplasm. Sci Rep 12:1123. "
-    "Changed: cropped, resized, used to train the locator.",
+    "Kouzehkanan Z M, Saghari S, Tavakoli S, Rostami P, Abaszadeh M, Mirzadeh F, et al. (2022): A large dataset of "
+    "white blood cells containing cell locations and types, along with segmented nuclei and cytoplasm. Sci Rep 12:1123."
+    " Changed: cropped, resized, used to train the locator.",
 )
 """What the locator learnt from besides `SOURCES`."""
 

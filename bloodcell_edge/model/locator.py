@@ -40,6 +40,9 @@ SHIPPED = "locator.tflite"
 
 _SMALLEST_SIDE = 16  # pixels
 _SMALL_RED_CELL = 6.5  # pixels of the input, below which the picture is looked at in parts
+_LARGE_RED_CELL = 35.0  # pixels of the input, above which the picture is cut tightly around a cell
+_LARGE_WITHOUT_CELL = 24.0  # the same where no cell is found
+_SMALLER = 2  # times, that such a picture is shown: the network has learnt of cells with room around them
 _RIM_SIDE = 320  # pixels; the longer side is halved until it is shorter, where the rim of the light is sought
 _FINEST = 4  # times as fine as the whole picture
 _EMPTY_RANK = 95  # per cent of a picture's pixels are darker than its empty field
@@ -177,7 +180,11 @@ class LearnedLocator:
         """
         height, width = halves.image.shape[:2]
         whole = self._look(halves, _Window(0, 0, width, height, (0, 0, width, height)))
-        finer = self._finer(height, width, red_cell_px or whole.red_cell_px)
+        red = red_cell_px or whole.red_cell_px
+        large = _LARGE_RED_CELL if whole.peaks else _LARGE_WITHOUT_CELL
+        if red > large * self._shrunk(height, width):
+            return self._look(halves, _Window(0, 0, width, height, (0, 0, width, height)), smaller=_SMALLER)
+        finer = self._finer(height, width, red)
         if finer <= 1:
             return whole
         looks = [self._look(halves, part) for part in _parts(height, width, finer)]
@@ -202,9 +209,9 @@ class LearnedLocator:
         tall, wide = self.spec.input_size[:: -1 if height > width else 1]
         return max(height / tall, width / wide)
 
-    def _look(self, halves: Halves, window: _Window) -> Sightings:
-        """One look at a part of a picture."""
-        pixels, size, turned = self._shown(halves, window)
+    def _look(self, halves: Halves, window: _Window, *, smaller: int = 1) -> Sightings:
+        """One look at a part of a picture, so many times smaller than it fits into the input."""
+        pixels, size, turned = self._shown(halves, window, smaller)
         planes, decoder = self.planes(pixels)
         found = decoder.peaks(planes, self.spec.threshold, size)
         if turned:
@@ -216,12 +223,12 @@ class LearnedLocator:
         red_cell = decoder.red_cell(planes, upright) * window.width / size[1]
         return Sightings(kept, red_cell, decoder.sureness(planes, upright))
 
-    def _shown(self, halves: Halves, window: _Window) -> tuple[Image, tuple[int, int], bool]:
-        """A part as large as it fits into the input, upright ones turned; the size of what is picture; if turned."""
+    def _shown(self, halves: Halves, window: _Window, smaller: int) -> tuple[Image, tuple[int, int], bool]:
+        """A part as the network is shown it, upright ones turned; the size of what is picture; if turned."""
         rows, columns = self.spec.input_size
         turned = window.height > window.width
         tall, wide = (columns, rows) if turned else (rows, columns)
-        shrink = self._shrunk(window.height, window.width)
+        shrink = smaller * self._shrunk(window.height, window.width)
         halvings = halvings_until(shrink, 2)
         source = halves.at(halvings)
         if window.core != (0, 0, *halves.image.shape[1::-1]):

@@ -19,7 +19,7 @@ from bloodcell_edge.model.golden import replay
 FILES = (DEVICE_FILE, "bloodcell-float16.tflite", "bloodcell-small-int8.tflite")
 """Their content is known by the hash inside, which `read_model_file` checks against what is there."""
 
-MOST_BYTES = {DEVICE_FILE: 2_900_000, "bloodcell-small-int8.tflite": 1_000_000}
+MOST_BYTES = {DEVICE_FILE: 3_100_000, "bloodcell-small-int8.tflite": 1_000_000}
 MOST_IN_ALL = 16_000_000
 
 

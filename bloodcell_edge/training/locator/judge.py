@@ -65,9 +65,17 @@ class Found:
 
 
 def found_at(network: Network, decoder: Decoder, scenes: Sequence[Scene]) -> list[Found]:
-    """What is found at each threshold of `THRESHOLDS`."""
-    asked = [(network(scene.pixels.astype(np.uint8)), scene) for scene in scenes]
-    return [_found(decoder, asked, threshold) for threshold in THRESHOLDS]
+    """What is found at each threshold of `THRESHOLDS`.
+
+    A cell that a higher threshold leaves out takes no other one away: the surest comes first. So one look is enough.
+    """
+    seen = [(_peaks(network, decoder, scene), scene) for scene in scenes]
+    return [_found(seen, threshold) for threshold in THRESHOLDS]
+
+
+def _peaks(network: Network, decoder: Decoder, scene: Scene) -> list[Peak]:
+    size = (scene.pixels.shape[0], scene.pixels.shape[1])
+    return decoder.peaks(network(scene.pixels.astype(np.uint8)), THRESHOLDS[0], size)
 
 
 def best(found: Sequence[Found]) -> Found:
@@ -77,12 +85,11 @@ def best(found: Sequence[Found]) -> Found:
     return flat[len(flat) // 2]
 
 
-def _found(decoder: Decoder, asked: Sequence[tuple[Planes, Scene]], threshold: int) -> Found:
+def _found(seen: Sequence[tuple[list[Peak], Scene]], threshold: int) -> Found:
     cells = hits = wrong = 0
     fits: list[float] = []
-    for planes, scene in asked:
-        size = (scene.pixels.shape[0], scene.pixels.shape[1])
-        peaks = decoder.peaks(planes, threshold, size)
+    for all_peaks, scene in seen:
+        peaks = [peak for peak in all_peaks if peak.heat >= threshold]
         certain = [cell for cell in scene.cells if cell.certain]
         pairs = matches([peak.rectangle for peak in peaks], [cell.rectangle for cell in certain])
         doubtful = [cell for cell in scene.cells if not cell.certain]

@@ -10,10 +10,14 @@ from ...dataset.audit import with_photographs
 from ...dataset.layouts import load_all, load_data
 from ...dataset.pictures import Picture
 from ...dataset.split import HELD_BACK, TRAIN, SplitRule, split_pictures
+from ...dataset.tables import read_rows
+from ...model.choose import SHIPPED
 from ...progress import SILENT, Reporter
 from .pieces import Piece, by_source, drawn_pieces, pieces_of
 
 Sources = dict[str, list[Piece]]
+
+_PREDICTIONS = "predictions.csv"  # among the shipped models: what they say to each picture held back
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +51,22 @@ def read_material(paths: Sequence[str | Path], rule: SplitRule, report: Reporter
     joined = load_all(paths, subset="train")
     sides = _sides(with_photographs(joined.pictures, report), rule)
     sides |= _sides(with_photographs(joined.unknown, report), rule) if joined.unknown else {}
-    return material_of(paths, sides, report)
+    return material_of(paths, as_shipped(sides), report)
+
+
+def as_shipped(sides: Mapping[Path, str]) -> dict[Path, str]:
+    """The same, but of sources that the shipped classifier learnt from, what it held back is held back here, too.
+
+    So the figures of a classifier stand on pictures that its locator has not seen either.
+    """
+    rows = read_rows(SHIPPED / _PREDICTIONS, ("source", "file"))
+    held_back = {(row["source"], Path(row["file"]).name) for row in rows}
+    known = {source for source, _ in held_back}
+    changed = dict(sides)
+    for path in sides:
+        for source in known.intersection(path.parts):
+            changed[path] = HELD_BACK if (source, path.name) in held_back else TRAIN
+    return changed
 
 
 def material_of(paths: Sequence[str | Path], sides: Mapping[Path, str], report: Reporter = SILENT) -> Material:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ...imaging.image import Image
+    from ...imaging.located import Rectangle
 
     Floats = NDArray[np.float32]
 
@@ -29,6 +30,8 @@ RED_CELL_RANGE = (4.5, 58.0)
 """Diameter of a red cell in scenes, pixels."""
 
 _WHOLE_SHARE = 0.25  # of scenes that are one piece as it is
+_TIGHT = 0.4  # of scenes that are one piece are cut tightly around a cell, as single cells are filed
+_TIGHTEST, _WIDEST = 1.05, 2.2  # times the longer side of the cell
 _PAIRED_WHOLE = 0.4  # of scenes that are one piece, with a second cell laid against a first
 _MOST_PAIRS = 3  # times that a second cell is laid against a first
 _EMPTY_FIELD = 235.0
@@ -156,9 +159,9 @@ def lay_scene(
 def _whole(source: Sequence[Piece], size: tuple[int, int], rng: np.random.Generator) -> Scene:
     """One piece as large as fits, or up to half as large again; what it leaves has the colour of its empty field."""
     some = [source[int(k)] for k in rng.integers(len(source), size=_VARIETY)]
-    piece = some[0]
+    piece = _tight(some[0], rng) if rng.random() < _TIGHT else some[0]
     fit = min(size[0] / piece.size[0], size[1] / piece.size[1])
-    zoom = 1.0 if rng.random() < 0.5 else rng.uniform(0.6, 1.5)
+    zoom = 1.0 if rng.random() < 0.5 else rng.uniform(0.45, 1.5)
     tile = _turned(_tile(piece, fit * zoom, keep=True, rng=rng), int(rng.integers(4)))
     height, width = tile.pixels.shape[:2]
     left, top = _offset(width, size[1], rng), _offset(height, size[0], rng)
@@ -172,6 +175,35 @@ def _whole(source: Sequence[Piece], size: tuple[int, int], rng: np.random.Genera
     if rng.random() < _PAIRED_WHOLE:
         pixels, cells = _with_pair(pixels, cells, some, red, rng)
     return Scene(pixels, tuple(cells), red)
+
+
+def _tight(piece: Piece, rng: np.random.Generator) -> Piece:
+    """The square around a certain cell, moved into the picture; the piece itself where it has none."""
+    certain = [cell for cell in piece.cells if cell.certain and not is_cut(cell.box, piece.size)]
+    if not certain:
+        return piece
+    x, y, width, height = certain[int(rng.integers(len(certain)))].box
+    side = min(round(rng.uniform(_TIGHTEST, _WIDEST) * max(width, height)), *piece.size)
+    left = min(max(round(x + width / 2 - side * rng.uniform(0.45, 0.55)), 0), piece.size[1] - side)
+    top = min(max(round(y + height / 2 - side * rng.uniform(0.45, 0.55)), 0), piece.size[0] - side)
+    across, down = piece.levels[0].shape[1] / piece.size[1], piece.levels[0].shape[0] / piece.size[0]
+    rows = slice(int(top * down), max(int((top + side) * down), int(top * down) + 1))
+    columns = slice(int(left * across), max(int((left + side) * across), int(left * across) + 1))
+    cells = tuple(
+        Target((a - left, b - top, wide, high), target.certain)
+        for target in piece.cells
+        for a, b, wide, high in (target.box,)
+        if a < left + side and b < top + side and a + wide > left and b + high > top
+    )
+    cut = tuple(Target(_clipped(target.box, side), target.certain) for target in cells)
+    level = np.ascontiguousarray(piece.levels[0][rows, columns])
+    return replace(piece, levels=(level,), size=(side, side), cells=cut)
+
+
+def _clipped(box: Rectangle, side: int) -> Rectangle:
+    """The part of a box that lies in a square."""
+    x, y = max(box[0], 0), max(box[1], 0)
+    return x, y, min(box[0] + box[2], side) - x, min(box[1] + box[3], side) - y
 
 
 def _offset(length: int, room: int, rng: np.random.Generator) -> int:

@@ -42,7 +42,7 @@ def test_int8_is_integers_from_end_to_end(converted):
     """Raw bytes in, planes of integers out, no float tensor between: every device reckons alike."""
     _, made = converted
     flatbuffer = opened(made[0].file).file.flatbuffer
-    assert float_tensors(flatbuffer) == []
+    assert not float_tensors(flatbuffer)
     assert input_quantization(flatbuffer) == (1.0, 0)
 
 
