@@ -1,7 +1,7 @@
 """Measure `locate` and `judge` on the shared photographs, and on pictures made from them where the truth is known.
 
-    python benchmarks/locate_truth.py [--shared FOLDER] [--half heldback|even|odd] [--locator FILE] [--model INT8.tflite] \
-        [--only NAME,...]
+    python benchmarks/locate_truth.py [--shared FOLDER] [--half heldback|even|odd] [--locator FILE|rules|shipped]
+        [--model INT8.tflite] [--only NAME,...]
 
 Prints JSON. The shipped locator was trained on photographs of both halves: report those held back. Sizes in locate.py
 were chosen on the odd-numbered ones: report the even ones of the rules. A cell is found

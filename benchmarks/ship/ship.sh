@@ -7,6 +7,7 @@ cd "$(dirname "$0")/../.."
 bin=.venv/bin
 photos=../shared/data/photos
 pbc=../shared/data/pbc
+raabin=../shared/data/raabin # of the locator alone
 imagenet=../shared/weights/mobilenet_v2_1.0_imagenet_notop.weights.h5
 evidence=benchmarks/ship/evidence
 commit=$(git rev-parse --short=12 HEAD)
@@ -14,6 +15,14 @@ mkdir -p $evidence
 
 train() { [ -f "runs/$1/metrics.json" ] || "$bin/bce" train "$photos" "$pbc" --name "$@"; }
 prove() { [ -f "runs/$1/parity.json" ] || { "$bin/bce" convert "runs/$1" --force && "$bin/bce" parity "runs/$1"; }; }
+
+# The locator first: classifiers learn from the crops that it gives.
+[ -f runs/shipped-locator/metrics.json ] || "$bin/bce" train --locator "$photos" "$pbc" "$raabin" --name shipped-locator
+[ -f runs/shipped-locator/parity.json ] || {
+    "$bin/bce" convert runs/shipped-locator --int8 --force
+    "$bin/bce" parity runs/shipped-locator
+    $bin/python benchmarks/ship/relocate.py --locator runs/shipped-locator/locator-int8.tflite
+}
 
 left_out="$bin/python benchmarks/leave_one_source_out.py $photos $pbc --weights $imagenet"
 $left_out --out runs/left-out --epochs 8 > $evidence/left-out.jsonl

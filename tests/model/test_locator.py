@@ -162,6 +162,15 @@ def test_a_given_scale_says_whether_to_look_in_parts(locate):
     assert locate(image, um_per_px=7.5 / 64).cells == ()
 
 
+def test_a_tightly_cut_cell_is_looked_at_with_room_around_it(locate):
+    """Where red cells would be so large that a cell fills the input, the picture is shown half as large."""
+    image = field(*SIZE, (90, 70))
+    (usual,), (tight,) = locate(image).cells, locate(image, um_per_px=7.5 / 50).cells
+    assert (usual.width, tight.width) == (32, 64)
+    assert abs(tight.x + 32 - 90) <= 4
+    assert abs(tight.y + 32 - 70) <= 4
+
+
 def test_several_threads_at_once_find_the_same(made_file):
     """As one after the other; each thread has its own interpreter."""
     images = [field(*SIZE, (20 + 9 * k, 30 + 5 * k)) for k in range(12)]
