@@ -105,6 +105,7 @@ def evaluate(
     from .model.choose import choose_model
     from .progress import SILENT
 
+    # By name, since the import rules keep training/ out of what runs on the device.
     open_model = import_module("bloodcell_edge.training.opening").open_model
     opened = open_model(choose_model(model).path)
     return evaluate_data(opened, data, group_by=group_by, allow_seen=allow_seen, report=report or SILENT)

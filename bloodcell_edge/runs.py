@@ -68,6 +68,16 @@ class RunFolder:
         return self.path / "parity.json"
 
     @property
+    def benchmark(self) -> Path:
+        """The last times of the run's files, for its report."""
+        return self.path / "benchmark.json"
+
+    @property
+    def unreadable(self) -> Path:
+        """What could not be decoded; a run that goes on reads only what could be."""
+        return self.path / "unreadable.json"
+
+    @property
     def plots(self) -> Path:
         """Folder of plots."""
         return self.path / "plots"

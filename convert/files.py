@@ -128,7 +128,7 @@ def convert_files(
         out: folder for the files.
         representative: chosen training pictures, see `choose_pictures`; needed for int8.
         calibration: held-back pictures to fit temperature and reject threshold on, see `calibrate`; both go into all
-            files, not into the model. None, or no int8 among the targets: the files say what the model says.
+            files, not into the model. Empty, or no int8 among the targets: the files say what the model says.
         force: overwrite what is there.
         report: told how far it is.
 

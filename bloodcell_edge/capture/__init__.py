@@ -50,7 +50,7 @@ _CAMERAS = frozenset({"camera", "rtsp", "http", "https", "picamera"})
 
 
 class Source(Protocol):
-    """Anything that gives frames to `slide.run.run`; examples/own_source.py is one.
+    """Anything that gives frames to `slide.run.count_slide`; examples/own_source.py is one.
 
     What `open_source` gives can do more: it is stopped and closed, see `base.BaseSource`.
 

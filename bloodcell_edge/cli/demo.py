@@ -18,7 +18,7 @@ from .terminal.options import PATH, Terminal, force_option, group_by_option
 @group_by_option
 @force_option
 def demo(data: Path | None, weights: str | None, out: Path, group_by: Path | None, force: bool) -> None:
-    """Audit, train, convert, prove, time, classify, report: everything on one page.
+    """Audit, train, convert, prove, time, classify and report on one page; then count a drawn slide.
 
     Without --data on pictures that bce draws, with a small network, in a few minutes and without a download.
 

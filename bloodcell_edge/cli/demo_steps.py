@@ -142,7 +142,7 @@ class Demo:
 
         self._say("benchmark")
         found = benchmark(run.tflite_files(), self._held_back(run, 16), report=self.terminal)
-        write_json(run.path / "benchmark.json", found.as_json())
+        write_json(run.benchmark, found.as_json())
         click.echo(summary(found))
 
     def _classify(self, run: RunFolder) -> None:

@@ -32,7 +32,6 @@ from .html import (
     warning,
 )
 
-_BENCHMARK = "benchmark.json"
 _SIDES = {"train": "Training", "validation": "Validation", "heldback": "Held back"}
 _LEAKY = (
     "The leaky figure comes from a split by file, as the original project made it: copies of the same photograph stand "
@@ -91,7 +90,7 @@ def run_report(run: RunFolder) -> str:
     metrics, config = _need(run.metrics), _need(run.config)
     if not run.spec.is_file():
         raise MissingFile(_unfinished(run.spec))
-    spec, parity, benchmark = load_spec(run.spec), _maybe(run.parity), _maybe(run.path / _BENCHMARK)
+    spec, parity, benchmark = load_spec(run.spec), _maybe(run.parity), _maybe(run.benchmark)
     files = [_model_row(path) for path in run.tflite_files()]
     try:
         recipe = config["recipe"]
@@ -344,7 +343,7 @@ def _files(files: Sequence[_ModelRow], run: RunFolder) -> Iterable[str]:
 
 def _benchmark(benchmark: Any, run: RunFolder) -> Iterable[str]:
     if benchmark is None:
-        command = f"bce benchmark {_quoted(run)} --json > {shlex.quote(str(run.path / _BENCHMARK))}"
+        command = f"bce benchmark {_quoted(run)} --json > {shlex.quote(str(run.benchmark))}"
         yield hint("Not measured yet. To do that, on the device itself:", command)
         return
     yield machine_table(benchmark["machine"])
@@ -386,7 +385,7 @@ def _position(stem: str) -> int:
 
 
 def _hashes(run: RunFolder) -> str:
-    named = [run.model, *run.tflite_files(), run.spec, run.split, run.metrics, run.parity, run.path / _BENCHMARK]
+    named = [run.model, *run.tflite_files(), run.spec, run.split, run.metrics, run.parity, run.benchmark]
     rows = [(path.name, sha256_file(path)) for path in named if path.is_file()]
     return table("SHA-256 of the files that this report speaks of", ("File", "SHA-256"), rows, kind="words hashes")
 

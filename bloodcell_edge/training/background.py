@@ -26,11 +26,9 @@ from .stages import BACKGROUND_THRESHOLD, TrainingRun, bare_model
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .prepared import Prepared
     from .recipes import Recipe
 
     Floats = NDArray[np.float64]
-    from numpy.typing import NDArray
 
 RIDGE = 1e-3
 """Penalty of the squared weights, against the mean of the features' variances: a few hundred pictures of other cells

@@ -355,5 +355,5 @@ def _begin(run: RunFolder, recipe: Recipe, dataset: Dataset, rows: Sequence[Memb
         return
     write_json(teacher, taught)
     save_split(run.split, rows)
-    write_json(run.path / "unreadable.json", [])
+    write_json(run.unreadable, [])
     write_json(run.config, config)  # last: it says that the others are there

@@ -36,7 +36,6 @@ from .epochs import Checkpoint, run_stage, save_history
 from .frameworks import keras
 from .plots import save_plots
 from .prepared import (
-    UNREADABLE,
     refuse_empty,
     say_counts,
     split_and_prepare,
@@ -238,7 +237,7 @@ def _metrics(
         "photographs": {side: photographs_by_label(pictures) for side, pictures in sides.items()},
         "weights": weights_name(state.recipe.weights),
         "seconds": round(seconds, 1),
-        "unreadable": json.loads((state.folder.path / UNREADABLE).read_text(encoding="utf-8")),
+        "unreadable": json.loads(state.folder.unreadable.read_text(encoding="utf-8")),
     }
     leaky = [row for row in history if row["stage"] == LEAKY]
     if leaky:

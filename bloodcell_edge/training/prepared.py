@@ -42,9 +42,6 @@ if TYPE_CHECKING:
     from ..imaging.views import View
 
 
-UNREADABLE = "unreadable.json"  # beside the split: a run that goes on reads only what could be read
-
-
 @dataclass(frozen=True)
 class Prepared:
     """Decoded and resized pictures, ready for the network.
@@ -233,7 +230,7 @@ def split_and_prepare(
     if recipe.weights == "blood":
         rows = never_held_back(rows, prepared.hashes, report)
     write_json(run.config, run_config(recipe, dataset))
-    write_json(run.path / UNREADABLE, [vars(one) for one in bad])
+    write_json(run.unreadable, [vars(one) for one in bad])
     save_split(run.split, rows)
     return rows, replace(prepared, pictures=tuple(pictures))
 
