@@ -122,14 +122,14 @@ class Notice:
         kind: "lost" and "back" (a camera or folder), "stale" (it gives only old frames), "setting" (a camera or folder
             does not do all that was asked), "unreadable" (a file that is no picture), "again" (content taken in
             before), "ended" (a video stopped before its end), "full" (there is no room for results, or is again),
-            "rule" (a slide goes on by an earlier rule).
+            "rule" (a slide goes on by an earlier rule), "microscope" (a field does not fit its slide).
         text: what, where and why, in one line.
         at: when it was noticed, aware, UTC.
         path: the file it is about, if any.
         sha256: of that file's bytes, where they could be read.
     """
 
-    kind: Literal["lost", "back", "stale", "setting", "unreadable", "again", "ended", "full", "rule"]
+    kind: Literal["lost", "back", "stale", "setting", "unreadable", "again", "ended", "full", "rule", "microscope"]
     text: str
     at: datetime
     path: Path | None = None
@@ -229,6 +229,8 @@ class FieldResult:
         latency_ms: from the frame to this result; None where not measured.
         fingerprint: by which the same field is known again though its pixels differ, see `quality.Quality`; None where
             it cannot come again.
+        first_look: what it says of the microscope by itself, see `model.microscope.FirstLook.as_text`; empty where the
+            slide's fields are not looked at together.
 
     Raises:
         ValueError: a time without a zone, another status, a refusal with cells or without a reason.
@@ -246,6 +248,7 @@ class FieldResult:
     quality: dict[str, float] = field(default_factory=dict)
     latency_ms: float | None = None
     fingerprint: bytes | None = None
+    first_look: str = ""
 
     def __post_init__(self) -> None:
         if self.taken_at.tzinfo is None:

@@ -13,7 +13,7 @@ from bloodcell_edge import Frame, Store, count_slide, load_model
 class Arrays:
     """Arrays of uint8 RGB, (height, width, 3), as a camera's library might give them."""
 
-    name, live = "Arrays", False  # what the store calls it; no stage that shows a cell twice
+    name, live, endless = "Arrays", False, False  # what the store calls it; no stage that shows a cell twice; it ends
 
     def __init__(self, files: list[str]) -> None:
         self.files = files

@@ -58,10 +58,12 @@ class Source(Protocol):
         name: what the store and messages call it.
         live: a stage lies under a camera, so that the same field and the same cell come again: take a frame on field
             change and count by `overlap.Overlap`, unless told otherwise.
+        endless: it never ends by itself, so that no frame may wait for later ones.
     """
 
     name: str
     live: bool
+    endless: bool
 
     def __iter__(self) -> Iterator[Frame]:
         """The frames, as they come; waits for each. Iterated once."""

@@ -124,11 +124,13 @@ class Sightings:
         peaks: white cells in parts of the picture's pixels (`FINE`), surest first.
         red_cell_px: diameter of a red cell, pixels of the picture.
         sure: how well the picture tells it, see `Decoder.sureness`.
+        coarse: pixels of the picture that one of the input shows.
     """
 
     peaks: tuple[Peak, ...]
     red_cell_px: float
     sure: float
+    coarse: float
 
 
 class LearnedLocator:
@@ -168,7 +170,7 @@ class LearnedLocator:
         given = None if um_per_px is None else RED_CELL_UM / um_per_px
         seen = self.sightings(halves, given)
         measured = seen.red_cell_px if seen.sure >= _LEAST_SURE else None
-        boxes = self._boxes(seen.peaks, halves)
+        boxes = self._boxes(seen, halves)
         return Located(tuple(sorted(boxes, key=lambda box: (box.y, box.x))), given or measured, halves)
 
     def sightings(self, halves: Halves, red_cell_px: float | None = None) -> Sightings:
@@ -192,7 +194,7 @@ class LearnedLocator:
         red_cell, sure = (
             float(np.median(some)) for some in zip(*((k.red_cell_px, k.sure) for k in looks), strict=True)
         )
-        return Sightings(tuple(different(peaks)), red_cell, sure)
+        return Sightings(tuple(different(peaks)), red_cell, sure, looks[0].coarse)
 
     def _finer(self, height: int, width: int, red_cell_px: float) -> int:
         """How many times as large a picture is looked at, in parts, for its red cells to be large enough; 1: as it is.
@@ -221,7 +223,7 @@ class LearnedLocator:
         kept = tuple(peak for peak in placed if _in_core(peak, window.core, seam))
         upright = size[::-1] if turned else size
         red_cell = decoder.red_cell(planes, upright) * window.width / size[1]
-        return Sightings(kept, red_cell, decoder.sureness(planes, upright))
+        return Sightings(kept, red_cell, decoder.sureness(planes, upright), window.width / size[1])
 
     def _shown(self, halves: Halves, window: _Window, smaller: int) -> tuple[Image, tuple[int, int], bool]:
         """A part as the network is shown it, upright ones turned; the size of what is picture; if turned."""
@@ -267,17 +269,16 @@ class LearnedLocator:
         interpreter, decoder = self._interpreter()
         return _planes(interpreter, pixels), decoder
 
-    def _boxes(self, peaks: Sequence[Peak], halves: Halves) -> list[Box]:
+    def _boxes(self, sightings: Sightings, halves: Halves) -> list[Box]:
         """Boxes in whole pixels of the picture."""
-        if not peaks:
+        if not sightings.peaks:
             return []
         size = height, width = halves.image.shape[:2]
         halvings = halvings_until(max(size), _RIM_SIDE)
         unlit = find_unlit(halves.at(halvings))
-        shrunk = self._shrunk(height, width)
         found = []
-        for peak in peaks:
-            near = round((_EDGE_OF_CUT if peak.seen < _WHOLE else _EDGE) * shrunk)
+        for peak in sightings.peaks:
+            near = round((_EDGE_OF_CUT if peak.seen < _WHOLE else _EDGE) * sightings.coarse)
             left, right = _snapped(peak.left, peak.right, width, near)
             top, bottom = _snapped(peak.top, peak.bottom, height, near)
             rectangle = left, top, right - left, bottom - top
@@ -285,7 +286,7 @@ class LearnedLocator:
             dim = peak.seen < _WHOLE or (unlit is not None and meets_unlit(unlit, _halved(rectangle, halvings)))
             share = share_seen(rectangle[2], rectangle[3], *sides)
             seen = min(share, peak.seen / 100) if dim else share
-            touching = any(_touch(peak, other) for other in peaks if other is not peak)
+            touching = any(_touch(peak, other) for other in sightings.peaks if other is not peak)
             found.append(Box(*rectangle, not dim and not any(sides), touching, seen))
         return found
 

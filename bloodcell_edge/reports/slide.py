@@ -51,6 +51,7 @@ _EVENTS = {
     "again": "a picture that was there already, so not counted again",
     "ended": "a video stopped before its end",
     "given up": "the camera did not come back in time",
+    "microscope": "a field does not fit the others of its slide",
     "full": "the disk was full, or has room again",
     "rule": "the slide goes on by the rule it was begun with",
     "crops": "room for crops ran out: the oldest were dropped",
@@ -334,10 +335,23 @@ def _identity(part: Read, made_at: datetime) -> str:
         ("Model", f"{spec.name}, {spec.target}"),
         ("Its SHA-256", part.reading.model_sha256),
         ("Reject threshold", f"{spec.reject_threshold:.3f}" if spec.reject_threshold is not None else "none fitted"),
+        ("Red cells", _ruler(part)),
         ("Store", str(part.store.path.absolute())),
         ("Report made", f"{_moment(utc(made_at))} UTC"),
     ]
     return table("What was counted, by what", ("What", "Value"), rows, kind="words")
+
+
+def _ruler(part: Read) -> str | None:
+    """The slide's scale, by pictures of each size."""
+    found = part.store.microscope(part.reading)
+    if found is None or not found.rulers:
+        return None
+    return "; ".join(
+        f"{ruler.red_cell_px:.1f} px, the median of {ruler.fields} fields of {size[1]} x {size[0]} "
+        f"(single ones spread by {ruler.spread:.2f})"
+        for size, ruler in found.rulers.items()
+    )
 
 
 def _model(part: Read) -> str:

@@ -108,6 +108,7 @@ def _reading_json(store: Reader, reading: Reading, cells: int) -> dict[str, Any]
             "attribution": list(spec.attribution),
         },
         "differential": store.differential(reading, cells=cells).as_json(),
+        "microscope": None if (found := store.microscope(reading)) is None else found.as_json(),
         "fields": [
             {
                 **{key: field[key] for key in ("id", "path", "sha256", "taken_at", "status", "reason")},

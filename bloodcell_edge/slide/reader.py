@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..closing import Closing
 from ..errors import MissingFile, StoreError
 from ..imaging.views import EDGE
+from ..model.microscope import FirstLook, Microscope
 from ..model.spec import ModelSpec, spec_from_json
 from ..text import plain
 from .differential import CELLS, Differential, differential
@@ -218,6 +219,21 @@ class Reader(Closing):
             earlier_rule=reading.earlier_rule,
             weighed=_weighed(reading, cells_found),
         )
+
+    def first_looks(self, reading: Reading) -> list[FirstLook]:
+        """What used fields say of their microscope, in order; those that older versions took in say nothing."""
+        query = (
+            "SELECT first_look FROM fields WHERE slide_id = ? AND model_id = ? AND status = 'used' "
+            "AND first_look <> '' ORDER BY id"
+        )
+        return [
+            FirstLook.from_text(row["first_look"]) for row in self.rows(query, (reading.slide_id, reading.model_id))
+        ]
+
+    def microscope(self, reading: Reading) -> Microscope | None:
+        """What all used fields say together; None where they were not looked at together."""
+        looks = self.first_looks(reading)
+        return Microscope.of(looks) if looks else None
 
     def fingerprints(self, reading: Reading, most: int) -> list[bytes]:
         """Of the last used fields that have one, at most so many, oldest first."""

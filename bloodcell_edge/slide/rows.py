@@ -135,6 +135,7 @@ def _insert_field(connection: sqlite3.Connection, reading: Reading, field: Field
         latency_ms=field.latency_ms,
         n_cells=len(field.cells),
         rule=reading.rule,
+        first_look=field.first_look,
     )
     for cell in field.cells:
         x, y, wide, high = cell.box or (None, None, None, None)

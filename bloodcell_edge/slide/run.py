@@ -37,10 +37,12 @@ from ..imaging.image import encode_jpeg
 from ..imaging.located import RED_CELL_UM, Located
 from ..imaging.quality import QualityLimits, judge
 from ..imaging.views import CROP_UM, EDGE, LEAST_SEEN, NONE_CUT, clipped, crop, is_cut, window
+from ..model.microscope import POOL, FirstLook, Microscope
 from ..records import UNIDENTIFIED, CellResult, FieldLook, FieldResult, Notice, PreparedField
 from ..text import now, plain
 from .differential import CELLS
 from .reader import CUT_UNIDENTIFIED, Reading
+from .together import Together, Waiting
 
 if TYPE_CHECKING:
     from ..capture import Source
@@ -67,6 +69,9 @@ class Settings:
         um_per_px: scale, µm per pixel; None: each picture's red cells tell it.
         limits: of the quality gate; `repeated` is asked for with overlap only.
         crops: keep each cell's picture.
+        together: files that are looked at together before any is named, see `model.microscope`. In a folder that is
+            watched each is named when it comes, by those before it; of a camera and under overlap each by itself.
+        profile: what is known of the microscope; None: the fields tell it.
     """
 
     cells: int = CELLS
@@ -74,6 +79,8 @@ class Settings:
     um_per_px: float | None = None
     limits: QualityLimits = field(default_factory=QualityLimits)
     crops: bool = True
+    together: int = POOL
+    profile: Microscope | None = None
 
 
 @dataclass(frozen=True)
@@ -187,6 +194,20 @@ class _Loop:
         self._uncommitted: deque[tuple[FieldResult, dict[str, int], int, int]] = deque()
         self._statuses = {"used": 0, "refused": 0}
         self._again = self._unreadable = 0
+        self._together: Together | None = None  # made with the first frame
+        self._contradicted = False
+
+    @property
+    def _pools(self) -> bool:
+        """Whether fields share what they know of the microscope: of a model of cells, where no scale is given."""
+        by_cell = self._classifier.spec.shown_as.needs_cells
+        return by_cell and self._overlap is None and not self._source.live and self._settings.um_per_px is None
+
+    def _pooled(self, frame: Frame) -> Together:
+        """Of a slide's files the first wait for each other; what comes as it is taken is named as it comes."""
+        waits = frame.file_sha256 is not None and not self._source.endless
+        known = self._store.first_looks(self._reading)
+        return Together(known, self._settings.together if waits else 1, self._settings.profile)
 
     def run(self, wanted: Trigger) -> Outcome:
         """Until it ends."""
@@ -197,8 +218,10 @@ class _Loop:
             self._noticed(Notice("rule", f"{told}: {more}", now()))
         try:
             ended = self._frames(wanted)
+            self._name_waiting()
             self._write(self._store.flush)
         except SourceError as error:
+            self._name_waiting()
             self._event("given up", str(error))
             raise
         return Outcome(self._reading, **self._statuses, again=self._again, unreadable=self._unreadable, ended=ended)
@@ -244,7 +267,11 @@ class _Loop:
             return True
         ready = frame.ahead
         look = self._look(frame.image) if ready is None else ready.look
-        if before is None:
+        if self._pools:
+            self._together = self._together or self._pooled(frame)
+            took_ms = (time.perf_counter() - start) * 1e3 + (0.0 if ready is None else ready.took_ms)
+            self._wait(self._together, frame, look, took_ms)
+        elif before is None:
             new = self._new(frame, look)
             ready = ready or self._prepared(frame.image, look)
             cells = self._cells(ready, new)
@@ -253,11 +280,47 @@ class _Loop:
             self._unseen(frame, look)  # the next fields may share cells with it
         return look.quality is None or all(one.passed for one in look.quality.verdicts if one.name != "repeated")
 
+    def _wait(self, together: Together, frame: Frame, look: FieldLook, took_ms: float) -> None:
+        """Let a field wait until the first ones can be named together; after that, name each when it comes."""
+        if together.waits(frame.sha256):
+            self._again += 1
+            self._event("again", f"{self._path(frame)}: this picture was taken in before")
+            return
+        used = not look.reason and look.located is not None
+        first = FirstLook.of(frame.image, look.located) if used and look.located is not None else None
+        together.add(Waiting(frame, look, first, took_ms))
+        if together.complete:
+            self._name_waiting()
+
+    def _name_waiting(self) -> None:
+        """Name the fields that wait, by what is known of their microscope."""
+        if self._together is None:
+            return
+        for field_, microscope in self._together.take():
+            start, look = time.perf_counter(), field_.look
+            if field_.first is not None and look.located is not None:
+                self._contradict(field_, microscope.contradiction(field_.first))
+                look = replace(look, located=microscope.applied(field_.first, look.located))
+            cells = self._cells(self._prepared(field_.frame.image, look), None)
+            took_ms = field_.took_ms + (time.perf_counter() - start) * 1e3
+            self._add(field_.frame, look, cells, took_ms, field_.first)
+
+    def _contradict(self, field_: Waiting, why: str) -> None:
+        """A field that does not fit its slide is an event; a person is told of the first one."""
+        if not why:
+            return
+        text = f"{self._path(field_.frame)}: {why}"
+        if self._contradicted:
+            self._event("microscope", text)
+        else:
+            self._contradicted = True
+            self._noticed(Notice("microscope", text, now(), field_.frame.path))
+
     def _ready(self, image: Image) -> PreparedField:
         """All that is made of a picture which depends on no other one; called from any thread, by several at once."""
         start = time.perf_counter()
         look = self._look(image)
-        ready = self._prepared(image, look)
+        ready = PreparedField((), look) if self._pools else self._prepared(image, look)
         if look.located is not None:  # a third of the picture's memory, which would wait with it for its turn
             look = replace(look, located=replace(look.located, halves=None))
         return replace(ready, look=look, took_ms=(time.perf_counter() - start) * 1e3)
@@ -332,7 +395,14 @@ class _Loop:
         evaluated = cell.counted or self._reading.rule == CUT_UNIDENTIFIED
         return evaluated and (cell.box is None or new is None or cell.box in new)
 
-    def _add(self, frame: Frame, look: FieldLook, cells: tuple[CellResult, ...], latency_ms: float) -> None:
+    def _add(
+        self,
+        frame: Frame,
+        look: FieldLook,
+        cells: tuple[CellResult, ...],
+        latency_ms: float,
+        first: FirstLook | None = None,
+    ) -> None:
         """Into the store, and for `committed` to show."""
         ruler = look.located.red_cell_px if look.located else None
         height, width = frame.image.shape[:2]
@@ -349,6 +419,7 @@ class _Loop:
             {verdict.name: verdict.number for verdict in look.quality.verdicts} if look.quality else {},
             latency_ms,
             look.quality.fingerprint if look.quality and self._overlap is not None else None,
+            "" if first is None else first.as_text(),
         )
         counts = dict(self._counts)
         for cell in cells:

@@ -98,6 +98,7 @@ _TABLES_1 = (
 )
 _TABLES_2 = (
     "ALTER TABLE fields ADD COLUMN rule INTEGER NOT NULL DEFAULT 1",
+    "ALTER TABLE fields ADD COLUMN first_look TEXT NOT NULL DEFAULT ''",
     "ALTER TABLE cells ADD COLUMN why TEXT NOT NULL DEFAULT ''",
     "UPDATE cells SET why = CASE mark WHEN '' THEN 'low score' ELSE mark END WHERE label = 'UNIDENTIFIED'",
 )
@@ -105,7 +106,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (_TABLES_1, _TABLES_2)
 """Statements that bring a file from version i to i + 1. Never change one that was released: add the next."""
 LOOKS: Mapping[int, tuple[str, ...]] = {
     1: (
-        "CREATE TEMP VIEW fields AS SELECT *, 1 AS rule FROM main.fields",
+        "CREATE TEMP VIEW fields AS SELECT *, 1 AS rule, '' AS first_look FROM main.fields",
         "CREATE TEMP VIEW cells AS SELECT *, CASE WHEN label <> 'UNIDENTIFIED' THEN '' WHEN mark = '' "
         "THEN 'low score' ELSE mark END AS why FROM main.cells",
     ),

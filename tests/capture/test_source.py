@@ -15,7 +15,7 @@ from bloodcell_edge.capture import Source, open_source
 from bloodcell_edge.records import Frame
 
 class Deaf:
-    name, live = "deaf", False
+    name, live, endless = "deaf", False, False
 
     def __iter__(self) -> Iterator[Frame]:
         yield from ()

@@ -34,7 +34,7 @@ SCAN = "fake:smear?stage=scan&pace=0&cells=2"
 class Given:
     """A source that is no source of ours: it gives pictures, and hears of nothing."""
 
-    name, live = "Given", False
+    name, live, endless = "Given", False, False
 
     def __init__(self, *pictures):
         self.pictures = pictures
@@ -122,7 +122,7 @@ def test_looking_ahead_changes_nothing(take, folder, tmp_path):
     class Deaf:
         """The folder, which cannot be told to look ahead."""
 
-        name, live = "Deaf", False
+        name, live, endless = "Deaf", False, False
 
         def __init__(self, source):
             self.source = source
@@ -221,6 +221,71 @@ def test_a_run_that_was_stopped_ends_as_if_it_was_not(take, tmp_path, overlap):
     assert rows(tmp_path / "s.sqlite") == rows(tmp_path / "whole.sqlite")
     assert rows(tmp_path / "s.sqlite", "fields") == rows(tmp_path / "whole.sqlite", "fields")
     assert {row[-3] for row in rows(tmp_path / "s.sqlite")} == {0, 1}
+
+
+def test_a_slide_has_one_scale(take, folder, tmp_path):
+    """Fields of a folder are named by the median of their scales; a scale that is given holds."""
+    take(f"folder:{folder}", slide="pooled")
+    take(f"folder:{folder}", slide="single", settings=Settings(together=1))
+    take(f"folder:{folder}", slide="given", settings=Settings(um_per_px=0.15))
+    with Reader.open(tmp_path / "s.sqlite") as reader:
+        readings = {one.slide: one for one in reader.readings()}
+        scales = {
+            name: [row["um_per_px"] for row in reader.fields(one) if row["status"] == "used"]
+            for name, one in readings.items()
+        }
+        looks = [look.red_cell_px for look in reader.first_looks(readings["pooled"])]
+        told = reader.microscope(readings["pooled"])
+
+    assert set(scales["given"]) == {0.15}
+    assert len(set(scales["single"])) > 3
+    assert len(set(scales["pooled"])) == 1
+    assert scales["pooled"][0] == pytest.approx(7.5 / np.median(looks), rel=0.02)
+    assert told.fields == 12
+    assert told.rulers[240, 320].red_cell_px == pytest.approx(np.median(looks), rel=0.01)
+
+
+@pytest.mark.parametrize("stops", [(1, 5), (4, 9), (3, 99)])
+def test_a_slide_of_one_scale_may_be_stopped_anywhere(take, folder, tmp_path, stops):
+    """Going on gives the same cells, scores and scales as a run that was not stopped."""
+    settings = Settings(together=4)
+    take(f"folder:{folder}", store="whole.sqlite", settings=settings)
+    for fields in (*stops, 99):
+        shown = []
+        take(
+            f"folder:{folder}",
+            on_field=shown.append,
+            settings=settings,
+            stop=lambda n=fields, so_far=shown: len(so_far) >= n,
+        )
+
+    assert rows(tmp_path / "s.sqlite") == rows(tmp_path / "whole.sqlite")
+    assert rows(tmp_path / "s.sqlite", "fields") == rows(tmp_path / "whole.sqlite", "fields")
+    with Reader.open(tmp_path / "s.sqlite") as one, Reader.open(tmp_path / "whole.sqlite") as other:
+        scales = "SELECT path, um_per_px FROM fields ORDER BY path"
+        assert [tuple(row) for row in one.rows(scales)] == [tuple(row) for row in other.rows(scales)]
+
+
+def test_another_objective_is_told_once(take, folder, tmp_path):
+    """A field of twice the magnification keeps its scale: an event, and a notice for a person."""
+    coarse = draw_field(77, ("NEUTROPHIL",) * 3, um_per_px=0.4).image
+    save(folder / "x-coarse.png", coarse)
+    notices = []
+    take(f"folder:{folder}", settings=Settings(together=6), on_notice=notices.append)
+
+    told = [notice.text for notice in notices if notice.kind == "microscope"]
+    assert len(told) == 1
+    assert "another objective?" in told[0]
+    with Reader.open(tmp_path / "s.sqlite") as reader:
+        scales = {Path(row["path"]).name: row["um_per_px"] for row in reader.rows("SELECT path, um_per_px FROM fields")}
+    assert scales["x-coarse.png"] > 1.5 * scales["0.png"]
+
+
+def test_a_picture_twice_among_those_that_wait_is_one_field(take, folder):
+    """The second is an event, as it is where the first is in the store."""
+    (folder / "copy.png").write_bytes((folder / "3.png").read_bytes())
+    done = take(f"folder:{folder}")
+    assert (done.used, done.again) == (12, 1)
 
 
 def test_a_moving_stage_is_counted_within_2_percent(take):
