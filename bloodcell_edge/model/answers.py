@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol
 
@@ -16,8 +19,11 @@ from ..imaging.folder import picture_files
 from ..imaging.image import read_image
 from ..records import REASONS, Prediction, with_other
 from ..text import printable
+from .microscope import POOL, FirstLook, Microscope, block_of, known_before
 
 if TYPE_CHECKING:
+    from ..imaging.image import Image
+    from ..imaging.located import Located
     from .classifier import Classifier
 
 
@@ -173,8 +179,61 @@ def _tell(sink: Sink, file: str, answer: tuple[Prediction, ...] | str) -> None:
 
 
 def _answers(classifier: Classifier, files: Sequence[Path]) -> Iterator[tuple[Path, tuple[Prediction, ...] | str]]:
+    """What is said of each file; the pictures of a folder share a microscope, as the fields of a slide do."""
+    answer = _together if classifier.spec.shown_as.needs_cells else _one_by_one
+    for _, some in groupby(files, key=lambda file: file.parent):
+        yield from answer(classifier, list(some))
+
+
+def _one_by_one(classifier: Classifier, files: Iterable[Path]) -> Iterator[tuple[Path, tuple[Prediction, ...] | str]]:
     for file in files:
         try:
             yield file, classifier.classify(read_image(file))
         except (PictureError, MissingFile) as error:
             yield file, str(error)
+
+
+@dataclass(frozen=True, eq=False)
+class _Looked:
+    """A picture in which cells were located, and what it says of its microscope."""
+
+    image: Image
+    located: Located
+    first: FirstLook
+    seconds: float
+
+
+def _together(classifier: Classifier, files: Sequence[Path]) -> Iterator[tuple[Path, tuple[Prediction, ...] | str]]:
+    """A block of pictures is looked at before any of it is named, by `model.microscope`'s rule."""
+    looks: list[FirstLook] = []
+    waiting: list[tuple[Path, _Looked | str]] = []
+    named, block = 0, POOL
+    for number, file in enumerate(files, 1):
+        looked = _look(classifier, file)
+        waiting.append((file, looked))
+        if not isinstance(looked, str):
+            block = block if looks else block_of(looked.first.size)
+            looks.append(looked.first)
+        if len(looks) < block and number < len(files):
+            continue
+        for one, seen in waiting:
+            named += not isinstance(seen, str)
+            known = Microscope.of(looks[: known_before(max(named, 1), block)])
+            yield one, seen if isinstance(seen, str) else _named(classifier, seen, known)
+        waiting = []
+
+
+def _look(classifier: Classifier, file: Path) -> _Looked | str:
+    begun = time.perf_counter()
+    try:
+        image = read_image(file)
+        begun = time.perf_counter()
+        located = classifier.locator(image)
+    except (PictureError, MissingFile) as error:
+        return str(error)
+    return _Looked(image, located, FirstLook.of(image, located), time.perf_counter() - begun)
+
+
+def _named(classifier: Classifier, seen: _Looked, known: Microscope) -> tuple[Prediction, ...]:
+    begun = time.perf_counter() - seen.seconds  # of both looks, not of the wait between them
+    return classifier.answer(classifier.show(seen.image, known.applied(seen.first, seen.located)), begun=begun)
