@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 THRESHOLDS = tuple(range(51, 193, 3))
 """Heats, 0..255, that are tried."""
 
+_NEARLY = 0.005  # of `f_half`
+
 Network = Callable[["NDArray[np.uint8]"], Planes]
 
 
@@ -79,10 +81,9 @@ def _peaks(network: Network, decoder: Decoder, scene: Scene) -> list[Peak]:
 
 
 def best(found: Sequence[Found]) -> Found:
-    """The highest `f_half`; the middle one where it is flat."""
+    """The highest `f_half`, and the lowest threshold of those that are nearly as good: scenes are harder than slides."""
     top = max(one.f_half for one in found)
-    flat = [one for one in found if one.f_half >= top - 1e-3]
-    return flat[len(flat) // 2]
+    return next(one for one in found if one.f_half >= top - _NEARLY)
 
 
 def _found(seen: Sequence[tuple[list[Peak], Scene]], threshold: int) -> Found:
