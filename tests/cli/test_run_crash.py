@@ -124,7 +124,7 @@ def undisturbed(slide, model, folder):
     assert len(expected["fields"]) == FIELDS
     assert len(expected["cells"]) == len(expected["crops"]) > FIELDS / 2
     assert len(found_in(store, "SELECT 1 FROM fields WHERE status = 'refused'")) >= FIELDS // 5
-    assert found_in(store, "SELECT 1 FROM events") == []
+    assert found_in(store, "SELECT 1 FROM events WHERE kind <> 'microscope'") == []  # lamps of drawn fields differ
     return expected
 
 

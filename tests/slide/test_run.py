@@ -352,7 +352,7 @@ def test_a_slide_goes_on_by_the_rule_it_was_begun_with(take, tmp_path):
     """By the rule of version 1 a cut cell is UNIDENTIFIED and counted; it goes on so and says so, a new slide not."""
     drawn = draw_field(1, ("LYMPHOCYTE",))
     cell = drawn.cells[0]
-    pictures = [drawn.image[:, cell.x + cell.width // gone :] for gone in (8, 9, 2)]
+    pictures = [drawn.image[:, cell.x + cell.width // gone :] for gone in (5, 6, 2)]
     take(Given(drawn.image))
     with closing(sqlite3.connect(tmp_path / "s.sqlite")) as database:
         database.execute("UPDATE fields SET rule = 1")

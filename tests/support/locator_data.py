@@ -8,10 +8,8 @@ from bloodcell_edge.files import write_bytes
 from bloodcell_edge.imaging.drawn import LABELS, draw_field
 from bloodcell_edge.imaging.image import encode_jpeg
 from bloodcell_edge.runs import RunFolder
-from bloodcell_edge.training.locator.fit import train_locator
-from bloodcell_edge.training.locator.recipe import LocatorRecipe
 
-HARDLY = LocatorRecipe(epochs=2, steps=2, batch=4)
+HARDLY = {"epochs": 2, "steps": 2, "batch": 4}  # of a LocatorRecipe: Keras is loaded by what needs it
 RED_CELL_PX = 50  # of drawn fields: 7.5 µm at 0.15 µm a pixel
 
 
@@ -53,5 +51,8 @@ def single_cells(tmp_path_factory):
 @pytest.fixture(scope="session")
 def locator_run(boxed_fields, single_cells, tmp_path_factory):
     """A run folder of a locator that was hardly trained."""
+    from bloodcell_edge.training.locator.fit import train_locator
+    from bloodcell_edge.training.locator.recipe import LocatorRecipe
+
     out = tmp_path_factory.mktemp("run") / "locator"
-    return RunFolder(train_locator([boxed_fields, single_cells], HARDLY, out=out))
+    return RunFolder(train_locator([boxed_fields, single_cells], LocatorRecipe(**HARDLY), out=out))

@@ -12,6 +12,8 @@ from bloodcell_edge.training.frameworks import keras
 from bloodcell_edge.training.locator.fit import train_locator
 from bloodcell_edge.training.locator.recipe import LocatorRecipe
 
+RECIPE = LocatorRecipe(**HARDLY)
+
 
 class StoppedAfter(Silent):
     """Interrupts as a person does, after so many epochs."""
@@ -45,9 +47,9 @@ def test_an_interrupted_run_ends_as_if_it_was_not(locator_run, boxed_fields, sin
     """Stopped in the second epoch, the same call goes on, to the same weights."""
     out = tmp_path / "again"
     with pytest.raises(KeyboardInterrupt):
-        train_locator([boxed_fields, single_cells], HARDLY, out=out, report=StoppedAfter(2))
+        train_locator([boxed_fields, single_cells], RECIPE, out=out, report=StoppedAfter(2))
     assert (out / "state/checkpoint.npz").is_file()
-    train_locator([boxed_fields, single_cells], HARDLY, out=out)
+    train_locator([boxed_fields, single_cells], RECIPE, out=out)
 
     one, other = (keras.saving.load_model(where, compile=False) for where in (locator_run.model, RunFolder(out).model))
     for a, b in zip(one.get_weights(), other.get_weights(), strict=True):
@@ -57,12 +59,12 @@ def test_an_interrupted_run_ends_as_if_it_was_not(locator_run, boxed_fields, sin
 def test_what_is_there_is_not_trained_over(locator_run, boxed_fields, single_cells, tmp_path):
     """A finished run, or an unfinished one of another recipe, is refused with what to do."""
     with pytest.raises(OutputExists, match="holds a finished run; give another --name, or --force"):
-        train_locator([boxed_fields, single_cells], HARDLY, out=locator_run.path)
+        train_locator([boxed_fields, single_cells], RECIPE, out=locator_run.path)
     other = tmp_path / "other"
     shutil.copytree(locator_run.path, other)
     RunFolder(other).metrics.unlink()
     with pytest.raises(OutputExists, match="an unfinished run of another recipe or data"):
-        train_locator([boxed_fields], HARDLY, out=other)
+        train_locator([boxed_fields], RECIPE, out=other)
 
 
 @pytest.mark.parametrize("changes", [{"epochs": 0}, {"batch": 3}, {"without": ("rain",)}])
