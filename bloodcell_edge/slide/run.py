@@ -34,9 +34,9 @@ from ..capture.overlap import Overlap
 from ..capture.triggers import EveryFrame, FieldChange, Trigger
 from ..errors import DiskFull, PictureError, SourceError
 from ..imaging.image import encode_jpeg
-from ..imaging.located import RED_CELL_UM, Located
+from ..imaging.located import RED_CELL_UM, Box, Located
 from ..imaging.quality import QualityLimits, judge
-from ..imaging.views import CROP_UM, EDGE, LEAST_SEEN, NONE_CUT, clipped, crop, is_cut, window
+from ..imaging.views import CROP_UM, EDGE, LEAST_SEEN, NONE_CUT, clipped, crop, window
 from ..model.microscope import POOL, FirstLook, Microscope
 from ..records import UNIDENTIFIED, CellResult, FieldLook, FieldResult, Notice, PreparedField
 from ..text import now, plain
@@ -370,7 +370,7 @@ class _Loop:
         if self._overlap is None or look.located is None:
             return frozenset()
         size = frame.image.shape
-        seen = [box.rectangle for box in look.located.cells if not is_cut(box, size, self._least_seen)]
+        seen = [box.rectangle for box in look.located.cells if box.whole and _is_well_inside(box, size)]
         return frozenset(self._overlap.new_cells(frame, seen))
 
     def _cells(self, ready: PreparedField, new: frozenset[Rectangle] | None) -> tuple[CellResult, ...]:
@@ -470,6 +470,17 @@ class _Loop:
                 time.sleep(_RETRY_S)
         if full:
             self._noticed(Notice("full", f"{self._store.path}: there is room on its disk again, going on", now()))
+
+
+def _is_well_inside(box: Box, size: tuple[int, ...]) -> bool:
+    """Away from the edge of a field of (height, width) by a tenth of the cell: what is nearer may be cut unseen."""
+    margin = max(box.width, box.height) // 10
+    return (
+        box.x >= margin
+        and box.y >= margin
+        and box.x + box.width <= size[1] - margin
+        and box.y + box.height <= size[0] - margin
+    )
 
 
 def _nothing(_: object) -> None:

@@ -105,6 +105,9 @@ def found_in(store, query):
             return database.execute(query).fetchall()
 
 
+BUT_LAMPS = "WHERE kind <> 'microscope'"  # those of drawn fields differ
+
+
 def contents(store):
     """Every table with its ids, without the times of the run; events are not here, since a second run has its own."""
     found = {}
@@ -124,7 +127,7 @@ def undisturbed(slide, model, folder):
     assert len(expected["fields"]) == FIELDS
     assert len(expected["cells"]) == len(expected["crops"]) > FIELDS / 2
     assert len(found_in(store, "SELECT 1 FROM fields WHERE status = 'refused'")) >= FIELDS // 5
-    assert found_in(store, "SELECT 1 FROM events WHERE kind <> 'microscope'") == []  # lamps of drawn fields differ
+    assert found_in(store, f"SELECT 1 FROM events {BUT_LAMPS}") == []
     return expected
 
 
@@ -141,7 +144,7 @@ def survive_kills(slide, model, folder, kills):
         assert [json.loads(line)["field"] for line in shown] == list(range(found + 1, FIELDS + 1))
         assert f"not counted again: {found} pictures" in said
         assert contents(store) == expected
-        assert found_in(store, "SELECT kind, count(*) FROM events GROUP BY 1") == [("again", found)]
+        assert found_in(store, f"SELECT kind, count(*) FROM events {BUT_LAMPS} GROUP BY 1") == [("again", found)]
         shutil.rmtree(store.parent)
     return mid_run
 

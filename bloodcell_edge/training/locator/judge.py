@@ -81,7 +81,7 @@ def _peaks(network: Network, decoder: Decoder, scene: Scene) -> list[Peak]:
 
 
 def best(found: Sequence[Found]) -> Found:
-    """The highest `f_half`, and the lowest threshold of those that are nearly as good: scenes are harder than slides."""
+    """Of those with nearly the highest `f_half` the lowest threshold: scenes are harder than slides."""
     top = max(one.f_half for one in found)
     return next(one for one in found if one.f_half >= top - _NEARLY)
 
