@@ -181,11 +181,12 @@ class LearnedLocator:
             red_cell_px: diameter of a red cell in it, where it is known.
         """
         height, width = halves.image.shape[:2]
-        whole = self._look(halves, _Window(0, 0, width, height, (0, 0, width, height)))
+        everything = _Window(0, 0, width, height, (0, 0, width, height))
+        whole = self._look(halves, everything)
         red = red_cell_px or whole.red_cell_px
         large = _LARGE_RED_CELL if whole.peaks else _LARGE_WITHOUT_CELL
         if red > large * self._shrunk(height, width):
-            return self._look(halves, _Window(0, 0, width, height, (0, 0, width, height)), smaller=_SMALLER)
+            return self._look(halves, everything, smaller=_SMALLER)
         finer = self._finer(height, width, red)
         if finer <= 1:
             return whole

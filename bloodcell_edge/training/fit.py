@@ -21,7 +21,6 @@ from ..dataset.split import (
     VALIDATION,
     photographs_by_label,
 )
-from ..errors import OutputExists
 from ..files import beside, sha256_file, write_json
 from ..model.locator import shipped_locator
 from ..model.seen import collect
@@ -41,7 +40,7 @@ from .prepared import (
     split_and_prepare,
 )
 from .recipes import Recipe, choose_recipe
-from .runfolder import is_unfinished, new_run_folder, run_config
+from .runfolder import is_unfinished, new_run_folder, refuse_taken, run_config
 from .stages import LEAKY, TrainingRun, bare_spec, scores_of, stages_of
 
 
@@ -151,12 +150,7 @@ def train(
 def _refuse(run: RunFolder, recipe: Recipe, dataset: Dataset) -> None:
     """Raise where a label has no picture, or the folder holds something else than this run, unfinished."""
     refuse_empty(dataset.root, dataset.by_label())
-    if run.metrics.is_file():
-        message = f"{run.path}: holds a finished run; give another --name, or --force to train it again"
-        raise OutputExists(message)
-    if run.config.is_file() and not is_unfinished(run, run_config(recipe, dataset)):
-        message = f"{run.path}: holds an unfinished run of another recipe or data; give another --name, or --force"
-        raise OutputExists(message)
+    refuse_taken(run, goes_on=is_unfinished(run, run_config(recipe, dataset)))
 
 
 def _finish(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..dataset.pictures import Dataset
-from ..errors import DataError
+from ..errors import DataError, OutputExists
 from ..runs import LATEST, RUNS, RunFolder
 
 if TYPE_CHECKING:
@@ -52,6 +52,16 @@ def free_run(name: str, goes_on: Callable[[RunFolder], bool]) -> RunFolder:
     while not _is_free(run := RunFolder(RUNS / f"{name}-{number}")) and not goes_on(run):
         number += 1
     return run
+
+
+def refuse_taken(run: RunFolder, *, goes_on: bool) -> None:
+    """Raise OutputExists where a folder holds a finished run, or an unfinished one that this is not the rest of."""
+    if run.metrics.is_file():
+        message = f"{run.path}: holds a finished run; give another --name, or --force to train it again"
+        raise OutputExists(message)
+    if run.config.is_file() and not goes_on:
+        message = f"{run.path}: holds an unfinished run of another recipe or data; give another --name, or --force"
+        raise OutputExists(message)
 
 
 def named_run(name: str) -> RunFolder:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...dataset.split import HELD_BACK, TRAIN
-from ...errors import OutputExists
 from ...files import beside, write_csv, write_json
 from ...model.decode import FLOAT_SCALES, Decoder, Planes, as_bytes
 from ...progress import SILENT, Reporter
@@ -20,7 +19,7 @@ from ...runs import RunFolder
 from ...version import __version__
 from ..epochs import Checkpoint
 from ..frameworks import keras, tf
-from ..runfolder import free_run, named_run
+from ..runfolder import free_run, named_run, refuse_taken
 from .batches import batches
 from .damage import damaged
 from .judge import best, found_at
@@ -90,7 +89,7 @@ def train_locator(
     run = RunFolder(Path(out)) if out is not None else _folder(name, config)
     if force:
         shutil.rmtree(run.path, ignore_errors=True)
-    _refuse(run, config)
+    refuse_taken(run, goes_on=_is_unfinished(run, config))
     report.log_to(run.log)
     try:
         _train(paths, recipe, run, config, report)
@@ -106,15 +105,6 @@ def _folder(name: str | None, config: Mapping[str, Any]) -> RunFolder:
 
 def _is_unfinished(run: RunFolder, config: Mapping[str, Any]) -> bool:
     return not run.metrics.is_file() and run.config.is_file() and json.loads(run.config.read_text()) == config
-
-
-def _refuse(run: RunFolder, config: Mapping[str, Any]) -> None:
-    if run.metrics.is_file():
-        message = f"{run.path}: holds a finished run; give another --name, or --force to train it again"
-        raise OutputExists(message)
-    if run.config.is_file() and not _is_unfinished(run, config):
-        message = f"{run.path}: holds an unfinished run of another recipe or data; give another --name, or --force"
-        raise OutputExists(message)
 
 
 def _train(
