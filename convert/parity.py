@@ -12,6 +12,7 @@ import numpy as np
 from bloodcell_edge.dataset.asking import Answers, Predictor, ask_while_reading
 from bloodcell_edge.dataset.pictures import Picture
 from bloodcell_edge.errors import NoPictures, SpecError
+from bloodcell_edge.model.classifier import Classifier
 from bloodcell_edge.progress import Reporter
 from bloodcell_edge.statistics.intervals import mcnemar_exact
 from bloodcell_edge.statistics.metrics import softened
@@ -115,7 +116,8 @@ def compare(
 
 def _comparable(models: Sequence[Predictor], pictures: Sequence[Picture], report: Reporter) -> list[Answers]:
     """What each model says to the pictures in which all of them find a cell; what is left out is said."""
-    answers, bad = ask_while_reading(models, pictures, report)
+    locate = next((model.locator for model in models if isinstance(model, Classifier)), None)
+    answers, bad = ask_while_reading(models, pictures, report, locate=locate)
     for one in bad:
         report.say(f"left out: {one.error}")
     by_all = np.logical_and.reduce([one.found for one in answers])

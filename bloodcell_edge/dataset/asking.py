@@ -20,8 +20,8 @@ from ..model.calibration import NONE
 from ..progress import SILENT, Reporter
 from ..statistics.metrics import Evaluation, evaluate
 from .pictures import Picture, Unreadable
+from .pooled import PooledPictures, locate_pictures
 from .reading import Opened, read_one_by_one
-from .shown import shown_in_each
 from .split import group_names
 
 if TYPE_CHECKING:
@@ -186,11 +186,12 @@ def read_questions(
         NoPictures: pictures were given and none can be read.
     """
     wanted = tuple(dict.fromkeys(views))
+    pooled = _pooled(pictures, wanted, locate, report)
 
     def use(opened: Opened) -> dict[View, Shown | None] | None:
         if leave_out is not None and leave_out(opened):
             return None
-        return shown_in_each(opened.picture, opened.image, wanted, locate)
+        return _shown(opened, wanted, pooled)
 
     bad: list[Unreadable] = []
     with report.bar("read") as progress:
@@ -200,24 +201,45 @@ def read_questions(
     return _questions(kept, wanted, left_out, tuple(bad))
 
 
+def _pooled(
+    pictures: Sequence[Picture], views: Sequence[View], locate: Locator | None, report: Reporter
+) -> PooledPictures | None:
+    """None where no view asks for cells."""
+    if not any(view.needs_cells for view in views):
+        return None
+    with report.bar("locate") as progress:
+        return locate_pictures(pictures, locate, progress=progress)
+
+
+def _shown(opened: Opened, views: Sequence[View], pooled: PooledPictures | None) -> dict[View, Shown | None]:
+    """A picture in each view."""
+    located = None if pooled is None else pooled.located(opened.picture)
+    return {view: view.show_labelled(opened.image, located) for view in views}
+
+
 def ask_while_reading(
-    models: Sequence[Predictor], pictures: Sequence[Picture], report: Reporter
+    models: Sequence[Predictor], pictures: Sequence[Picture], report: Reporter, *, locate: Locator | None = None
 ) -> tuple[tuple[Answers, ...], tuple[Unreadable, ...]]:
     """What each model says to the same pictures, and what could not be read.
 
     The first pictures are asked about while others are read. The first model, TensorFlow's, leaves some of its cores
     idle, and the others run on one: together they take less than in turns.
 
+    Args:
+        models: each in its own view.
+        pictures: labelled.
+        report: told how far it is.
+        locate: finds the cells for all of them, None for the shipped locator.
+
     Raises:
         NoPictures: pictures were given and none can be read.
     """
     views = tuple(dict.fromkeys(model.spec.shown_as for model in models))
+    pooled = _pooled(pictures, views, locate, report)
     bad: list[Unreadable] = []
     parts: list[list[Future[Answers]]] = [[] for _ in models]
     with _threads("asks the first model", "asks the others") as (first, rest), report.bar("read") as progress:
-        read = read_one_by_one(
-            pictures, lambda opened: shown_in_each(opened.picture, opened.image, views), bad, progress=progress
-        )
+        read = read_one_by_one(pictures, lambda opened: _shown(opened, views, pooled), bad, progress=progress)
         for batch in _batches(read):
             questions = _questions(batch, views)
             for place, model in enumerate(models):

@@ -19,7 +19,8 @@ from ..imaging.folder import picture_files
 from ..imaging.image import read_image
 from ..records import REASONS, Prediction, with_other
 from ..text import printable
-from .microscope import POOL, FirstLook, Microscope, block_of, known_before
+from .microscope import FirstLook, Microscope
+from .together import Together
 
 if TYPE_CHECKING:
     from ..imaging.image import Image
@@ -204,23 +205,14 @@ class _Looked:
 
 
 def _together(classifier: Classifier, files: Sequence[Path]) -> Iterator[tuple[Path, tuple[Prediction, ...] | str]]:
-    """A block of pictures is looked at before any of it is named, by `model.microscope`'s rule."""
-    looks: list[FirstLook] = []
-    waiting: list[tuple[Path, _Looked | str]] = []
-    named, block = 0, POOL
+    """A block of pictures is looked at before any of it is named, by `model.together`'s rule."""
+    waiting: Together[tuple[Path, _Looked | str]] = Together()
     for number, file in enumerate(files, 1):
         looked = _look(classifier, file)
-        waiting.append((file, looked))
-        if not isinstance(looked, str):
-            block = block if looks else block_of(looked.first.size)
-            looks.append(looked.first)
-        if len(looks) < block and number < len(files):
-            continue
-        for one, seen in waiting:
-            named += not isinstance(seen, str)
-            known = Microscope.of(looks[: known_before(max(named, 1), block)])
-            yield one, seen if isinstance(seen, str) else _named(classifier, seen, known)
-        waiting = []
+        waiting.add((file, looked), None if isinstance(looked, str) else looked.first)
+        if waiting.complete or number == len(files):
+            for (one, seen), _, known in waiting.take():
+                yield one, seen if isinstance(seen, str) else _named(classifier, seen, known)
 
 
 def _look(classifier: Classifier, file: Path) -> _Looked | str:

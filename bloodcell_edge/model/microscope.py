@@ -23,15 +23,23 @@ from ..imaging.located import Located, Rectangle, overlap
 from ..imaging.ranks import ranked
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from ..imaging.image import Image
 
 POOL = 20
 """Fields that are looked at together before any is named; after each so many the estimate is made anew."""
 
+REMEMBERED = 200
+"""Fields, the last before a block, that its estimate is made of: it follows a lamp that is turned up, and a run of days
+holds no more than these."""
+
+FEWEST = 3
+"""Fields that tell their scale, from which they are pooled."""
+
 HELD_BYTES = 256_000_000
 """Of pictures that are held for that: large ones are looked at in smaller groups."""
 
-_FEWEST = 3  # fields that tell their scale, from which they are pooled
 _AGREE = 1.25  # times, within which half of the single rulers must lie around their median: else they are not pooled
 _ANOTHER_OBJECTIVE = 1.5  # times, by which a ruler is off where a field is of another magnification
 _ANOTHER_LAMP = 40  # grey levels of any colour of the white point
@@ -174,7 +182,7 @@ class Microscope:
                 f"red cells of {look.red_cell_px:.0f} px where {ruler.fields} fields have {ruler.red_cell_px:.0f}: "
                 "another objective? The field keeps its own scale"
             )
-        if self.white is not None and self.fields >= _FEWEST:
+        if self.white is not None and self.fields >= FEWEST:
             off = max(abs(one - other) for one, other in zip(look.white, self.white, strict=True))
             if off > _ANOTHER_LAMP:
                 return f"white is {look.white} where {self.fields} fields have {self.white}: another lamp?"
@@ -192,7 +200,7 @@ class Microscope:
 
 def _ruler(looks: Sequence[FirstLook]) -> Ruler | None:
     logs = [math.log(look.red_cell_px) for look in looks if look.red_cell_px]
-    if len(logs) < _FEWEST:
+    if len(logs) < FEWEST:
         return None
     middle = median(logs)
     if 2 * sum(abs(one - middle) <= math.log(_AGREE) for one in logs) < len(logs):
@@ -202,32 +210,52 @@ def _ruler(looks: Sequence[FirstLook]) -> Ruler | None:
 
 
 def _still(looks: Sequence[FirstLook]) -> tuple[Thing, ...]:
-    """Things that most fields have; each once, as the first field shows it."""
-    if len(looks) < _FEWEST_STILL:
+    """Things that most fields have; each once, as the first field shows it. Many fields are told by some of them."""
+    looks = looks[:: -(-len(looks) // REMEMBERED)] if looks else looks
+    needed = max(_FEWEST_STILL, math.ceil(_MOST_FIELDS * len(looks)))
+    things = [thing for look in looks for thing in look.things]
+    if len(looks) < needed or len(things) < needed:
         return ()
-    found: list[Thing] = []
-    for look in looks:
-        for thing in look.things:
-            if any(thing.is_same(one) for one in found):
-                continue
-            seen = sum(any(thing.is_same(other) for other in another.things) for another in looks)
-            if seen >= max(_FEWEST_STILL, _MOST_FIELDS * len(looks)):
-                found.append(thing)
-    return tuple(found)
+    fields = np.repeat(np.arange(len(looks)), [len(look.things) for look in looks])
+    boxes = np.array([thing.box for thing in things], np.float32)
+    seen = np.frombuffer(b"".join(thing.look for thing in things), np.uint8).reshape(len(things), -1).astype(np.int16)
+    found: list[int] = []
+    first_ones = int((fields <= len(looks) - needed).sum())  # what begins later cannot be in so many
+    for place in range(first_ones):
+        same = np.flatnonzero(_overlaps(boxes[place], boxes) >= _SAME_PLACE)
+        if len(same) < needed:
+            continue
+        same = same[np.abs(seen[same] - seen[place]).mean(axis=1) <= _SAME_LOOK]
+        if len(np.unique(fields[same])) >= needed and not set(same.tolist()).intersection(found):
+            found.append(place)
+    return tuple(things[place] for place in found)
+
+
+def _overlaps(box: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
+    """`located.overlap` of one box with many, shape (n,)."""
+    ends = np.minimum(box[:2] + box[2:], others[:, :2] + others[:, 2:])
+    shared = np.clip(ends - np.maximum(box[:2], others[:, :2]), 0, None).prod(axis=1)
+    overlaps: NDArray[np.float32] = shared / (box[2] * box[3] + others[:, 2] * others[:, 3] - shared)
+    return overlaps
 
 
 def _apart(one: float, other: float) -> bool:
     return max(one / other, other / one) > _ANOTHER_OBJECTIVE
 
 
-def known_before(number: int, block: int) -> int:
-    """How many fields, from the first on, the estimate for a field is made of.
+def asked_of(number: int, block: int) -> range:
+    """Which fields, counted from 0, the estimate for one is made of: the last `REMEMBERED` of whole blocks before it.
+
+    The first block knows itself. Where fields are named as they come (`block` is 1), each of the first `POOL` knows all
+    before it.
 
     Args:
         number: of the field, from 1.
         block: fields that are looked at together.
     """
-    return max(block * ((number - 1) // block), block)
+    step = block if number <= POOL else max(POOL // block, 1) * block
+    stop = max(step * ((number - 1) // step), block)
+    return range(max(stop - REMEMBERED, 0), stop)
 
 
 def block_of(size: tuple[int, int], together: int = POOL) -> int:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from ..closing import Closing
 from ..errors import MissingFile, StoreError
 from ..imaging.views import EDGE
-from ..model.microscope import FirstLook, Microscope
+from ..model.microscope import POOL, REMEMBERED, FirstLook, Microscope
 from ..model.spec import ModelSpec, spec_from_json
+from ..model.together import Before
 from ..text import plain
 from .differential import CELLS, Differential, differential
 from .sampling import OLD_RULE, UNPLACED, Sighting, Weighed, weigh
@@ -229,6 +230,16 @@ class Reader(Closing):
         return [
             FirstLook.from_text(row["first_look"]) for row in self.rows(query, (reading.slide_id, reading.model_id))
         ]
+
+    def before(self, reading: Reading) -> Before:
+        """Of the used fields so far what the next ones need, see `model.together`."""
+        chosen = "FROM fields WHERE slide_id = ? AND model_id = ? AND status = 'used' AND first_look <> ''"
+        which = (reading.slide_id, reading.model_id)
+        count = int(self.rows(f"SELECT count(*) AS n {chosen}", which)[0]["n"])
+        first = self.rows(f"SELECT first_look {chosen} ORDER BY id LIMIT 1", which)
+        last = self.rows(f"SELECT first_look {chosen} ORDER BY id DESC LIMIT ?", (*which, REMEMBERED + POOL))
+        looks = tuple(FirstLook.from_text(row["first_look"]) for row in reversed(last))
+        return Before(count, FirstLook.from_text(first[0]["first_look"]).size if first else None, looks)
 
     def microscope(self, reading: Reading) -> Microscope | None:
         """What all used fields say together; None where they were not looked at together."""

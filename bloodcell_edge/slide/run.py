@@ -38,11 +38,11 @@ from ..imaging.located import RED_CELL_UM, Box, Located
 from ..imaging.quality import QualityLimits, judge
 from ..imaging.views import CROP_UM, EDGE, LEAST_SEEN, NONE_CUT, clipped, crop, window
 from ..model.microscope import POOL, FirstLook, Microscope
+from ..model.together import Together
 from ..records import UNIDENTIFIED, CellResult, FieldLook, FieldResult, Notice, PreparedField
 from ..text import now, plain
 from .differential import CELLS
 from .reader import CUT_UNIDENTIFIED, Reading
-from .together import Together, Waiting
 
 if TYPE_CHECKING:
     from ..capture import Source
@@ -122,6 +122,15 @@ class Outcome:
     ended: Literal["source", "stop", "cells"]
 
 
+@dataclass(frozen=True, eq=False)
+class _Waiting:
+    """A field that was looked at, by its own scale, and is not named yet."""
+
+    frame: Frame
+    look: FieldLook
+    took_ms: float
+
+
 def count_slide(
     source: Source,
     classifier: Classifier,
@@ -194,7 +203,7 @@ class _Loop:
         self._uncommitted: deque[tuple[FieldResult, dict[str, int], int, int]] = deque()
         self._statuses = {"used": 0, "refused": 0}
         self._again = self._unreadable = 0
-        self._together: Together | None = None  # made with the first frame
+        self._together: Together[_Waiting] | None = None  # made with the first frame
         self._contradicted = False
 
     @property
@@ -203,11 +212,14 @@ class _Loop:
         by_cell = self._classifier.spec.shown_as.needs_cells
         return by_cell and self._overlap is None and not self._source.live and self._settings.um_per_px is None
 
-    def _pooled(self, frame: Frame) -> Together:
+    def _pooled(self, frame: Frame) -> Together[_Waiting]:
         """Of a slide's files the first wait for each other; what comes as it is taken is named as it comes."""
         waits = frame.file_sha256 is not None and not self._source.endless
-        known = self._store.first_looks(self._reading)
-        return Together(known, self._settings.together if waits else 1, self._settings.profile)
+        return Together(
+            self._settings.together if waits else 1,
+            before=self._store.before(self._reading),
+            given=self._settings.profile,
+        )
 
     def run(self, wanted: Trigger) -> Outcome:
         """Until it ends."""
@@ -280,15 +292,15 @@ class _Loop:
             self._unseen(frame, look)  # the next fields may share cells with it
         return look.quality is None or all(one.passed for one in look.quality.verdicts if one.name != "repeated")
 
-    def _wait(self, together: Together, frame: Frame, look: FieldLook, took_ms: float) -> None:
+    def _wait(self, together: Together[_Waiting], frame: Frame, look: FieldLook, took_ms: float) -> None:
         """Let a field wait until the first ones can be named together; after that, name each when it comes."""
-        if together.waits(frame.sha256):
+        if any(one.frame.sha256 == frame.sha256 for one in together.waiting):
             self._again += 1
             self._event("again", f"{self._path(frame)}: this picture was taken in before")
             return
         used = not look.reason and look.located is not None
         first = FirstLook.of(frame.image, look.located) if used and look.located is not None else None
-        together.add(Waiting(frame, look, first, took_ms))
+        together.add(_Waiting(frame, look, took_ms), first)
         if together.complete:
             self._name_waiting()
 
@@ -296,16 +308,16 @@ class _Loop:
         """Name the fields that wait, by what is known of their microscope."""
         if self._together is None:
             return
-        for field_, microscope in self._together.take():
+        for field_, first, microscope in self._together.take():
             start, look = time.perf_counter(), field_.look
-            if field_.first is not None and look.located is not None:
-                self._contradict(field_, microscope.contradiction(field_.first))
-                look = replace(look, located=microscope.applied(field_.first, look.located))
+            if first is not None and look.located is not None:
+                self._contradict(field_, microscope.contradiction(first))
+                look = replace(look, located=microscope.applied(first, look.located))
             cells = self._cells(self._prepared(field_.frame.image, look), None)
             took_ms = field_.took_ms + (time.perf_counter() - start) * 1e3
-            self._add(field_.frame, look, cells, took_ms, field_.first)
+            self._add(field_.frame, look, cells, took_ms, first)
 
-    def _contradict(self, field_: Waiting, why: str) -> None:
+    def _contradict(self, field_: _Waiting, why: str) -> None:
         """A field that does not fit its slide is an event; a person is told of the first one."""
         if not why:
             return

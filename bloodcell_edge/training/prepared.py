@@ -12,6 +12,7 @@ import numpy as np
 from ..dataset.audit import with_photographs
 from ..dataset.photograph import PictureFeatures, picture_features
 from ..dataset.pictures import Dataset, Picture, Unreadable, count_by_label
+from ..dataset.pooled import locate_pictures
 from ..dataset.reading import Opened, read_opened
 from ..dataset.split import (
     HELD_BACK,
@@ -29,7 +30,6 @@ from ..errors import DataError, NoPictures
 from ..files import write_json
 from ..imaging.hashes import all_hashes
 from ..imaging.views import EDGE
-from ..model.locator import shipped_locator
 from ..progress import Progress, Reporter
 from ..runs import RunFolder
 from .recipes import Recipe
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..imaging.image import Image
+    from ..imaging.located import Located
     from ..imaging.views import View
 
 
@@ -114,7 +115,12 @@ def prepare_pictures(
     Raises:
         NoPictures: none can be read.
     """
-    done, bad = read_opened(pictures, lambda opened: _prepared(opened, view, margin, features), progress=progress)
+    pooled = locate_pictures(pictures, progress=progress) if view.needs_cells else None
+
+    def prepare(opened: Opened) -> _Row:
+        return _prepared(opened, view, None if pooled is None else pooled.located(opened.picture), margin, features)
+
+    done, bad = read_opened(pictures, prepare, progress=progress)
     rows = [row for _, row in done]
     pixels = np.stack([row.pixels for row in rows])
     return Prepared(
@@ -145,13 +151,12 @@ class _Row(NamedTuple):
     features: PictureFeatures | None
 
 
-def _prepared(opened: Opened, view: View, margin: float, features: bool) -> _Row:
+def _prepared(opened: Opened, view: View, located: Located | None, margin: float, features: bool) -> _Row:
     image = opened.image
     known_by = opened.sha256, all_hashes(image), picture_features(image) if features else None
     if not view.needs_cells:
         pixels = view.show(image, None)[0].pixels
         return _Row(pixels, pixels, image.shape[1] / image.shape[0], True, "", *known_by)
-    located = shipped_locator()(image, um_per_px=opened.picture.um_per_px)
     shown = view.show_labelled(image, located)
     if shown is None:
         black = [np.zeros((round(side), round(side), 3), np.uint8) for side in (view.size[0], view.size[0] * margin)]

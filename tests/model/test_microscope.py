@@ -11,11 +11,12 @@ from bloodcell_edge.imaging.located import Box, Located
 from bloodcell_edge.model.microscope import (
     HELD_BYTES,
     POOL,
+    REMEMBERED,
     FirstLook,
     Microscope,
     Thing,
+    asked_of,
     block_of,
-    known_before,
 )
 
 SIZE = (240, 320)
@@ -117,11 +118,42 @@ def test_a_look_is_what_a_picture_shows():
 
 
 @pytest.mark.parametrize(
-    ("number", "known"), [(1, 20), (20, 20), (21, 20), (40, 20), (41, 40), (60, 40), (61, 60), (1000, 980)]
+    ("number", "block", "asked"),
+    [
+        (1, POOL, (0, 20)),
+        (20, POOL, (0, 20)),
+        (40, POOL, (0, 20)),
+        (41, POOL, (0, 40)),
+        (1000, POOL, (780, 980)),
+        (1, 1, (0, 1)),
+        (20, 1, (0, 19)),
+        (21, 1, (0, 20)),
+        (40, 1, (0, 20)),
+        (15, 7, (0, 14)),
+        (29, 7, (0, 28)),
+    ],
 )
-def test_estimates_are_made_a_block_at_a_time(number, known):
-    """The first fields know each other; later ones know the whole blocks before them."""
-    assert known_before(number, POOL) == known
+def test_estimates_are_made_a_block_at_a_time(number, block, asked):
+    """The first fields know each other; later ones know the whole blocks before them, the last 200 fields of these."""
+    assert REMEMBERED == 200
+    assert asked_of(number, block) == range(*asked)
+
+
+def test_what_stands_still_is_told_of_many_fields_at_once():
+    """As pair by pair: what 60 % of the fields show at one place with one look, and nothing else."""
+    rng = random.Random(5)
+    looks = []
+    for number in range(40):
+        things = [Thing((rng.randrange(300), rng.randrange(200), 20, 20), rng.randbytes(64)) for _ in range(3)]
+        looks.append(look(50.0, *things, *([thing(200, 40 + number % 3)] if number % 5 else []), thing(30, 5 * number)))
+    everything = [one for each in looks for one in each.things]
+    slowly = [
+        one for one in everything if sum(any(one.is_same(other) for other in each.things) for each in looks) >= 24
+    ]
+    still = Microscope.of(looks).still[SIZE]
+
+    assert [one.box for one in still] == [(200, 40, 20, 20)]
+    assert {one.box for one in slowly} == {(200, 40, 20, 20)}
 
 
 def test_large_pictures_wait_in_smaller_groups():

@@ -21,6 +21,7 @@ from bloodcell_edge.capture.triggers import EveryFrame
 from bloodcell_edge.errors import SourceError, SpecError
 from bloodcell_edge.imaging.drawn import draw_field
 from bloodcell_edge.imaging.image import decode
+from bloodcell_edge.imaging.located import Box, Located
 from bloodcell_edge.imaging.quality import QualityLimits
 from bloodcell_edge.model.classifier import Classifier
 from bloodcell_edge.records import UNIDENTIFIED, Frame
@@ -328,14 +329,30 @@ def test_a_field_is_known_again_by_the_next_run(take, tmp_path):
     assert take(Given(again), slide="other", settings=settings, trigger=trigger()).used == 1
 
 
-def test_a_cell_at_the_edge(take, tmp_path):
-    """Half of it is not evaluated and in no count; seven eighths count as any other, but where it comes again whole."""
+@pytest.fixture
+def at_the_edge(classifier, monkeypatch):
+    """A drawn field and its cell, which the edge cuts where columns are gone; it is located exactly."""
     drawn = draw_field(1, ("LYMPHOCYTE",))
-    cell = drawn.cells[0]
+    cell, width = drawn.cells[0], drawn.image.shape[1]
+
+    def locate(image, *, um_per_px=None):
+        gone = max(width - image.shape[1] - cell.x, 0)
+        left = cell.width - gone
+        x = cell.x - (width - image.shape[1]) if not gone else 0
+        seen = left / cell.width
+        return Located((Box(x, cell.y, left, cell.height, whole=not gone, touching=False, seen=seen),), 50.0)
+
+    monkeypatch.setattr(classifier, "locator", locate)
+    return drawn.image, cell
+
+
+def test_a_cell_at_the_edge(take, at_the_edge, tmp_path):
+    """Half of it is not evaluated and in no count; seven eighths count as any other, but where it comes again whole."""
+    image, cell = at_the_edge
     for overlap in (False, True):
         shown = []
         for gone, slide in ((2, "half"), (8, "most")):
-            cut = drawn.image[:, cell.x + cell.width // gone :]
+            cut = image[:, cell.x + cell.width // gone :]
             done = take(
                 Given(cut), slide=f"{slide} {overlap}", on_field=shown.append, settings=Settings(overlap=overlap)
             )
@@ -350,12 +367,11 @@ def test_a_cell_at_the_edge(take, tmp_path):
         assert (most.mark, most.counted) == ("", not overlap)
 
 
-def test_a_slide_goes_on_by_the_rule_it_was_begun_with(take, tmp_path):
+def test_a_slide_goes_on_by_the_rule_it_was_begun_with(take, at_the_edge, tmp_path):
     """By the rule of version 1 a cut cell is UNIDENTIFIED and counted; it goes on so and says so, a new slide not."""
-    drawn = draw_field(1, ("LYMPHOCYTE",))
-    cell = drawn.cells[0]
-    pictures = [drawn.image[:, cell.x + cell.width // gone :] for gone in (8, 9, 2)]
-    take(Given(drawn.image))
+    image, cell = at_the_edge
+    pictures = [image[:, cell.x + cell.width // gone :] for gone in (8, 9, 2)]
+    take(Given(image))
     with closing(sqlite3.connect(tmp_path / "s.sqlite")) as database:
         database.execute("UPDATE fields SET rule = 1")
         database.commit()

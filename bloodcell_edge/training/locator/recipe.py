@@ -26,7 +26,7 @@ class LocatorRecipe:
         without: damages that are left out, see `DAMAGES`.
     """
 
-    epochs: int = 32
+    epochs: int = 56
     steps: int = 250
     batch: int = 16
     rate: float = 2.5e-3

@@ -11,7 +11,7 @@ from trained import convert_run, head_recipe, made_once, train_head
 
 from bloodcell_edge.dataset.evaluation import evaluate_files
 from bloodcell_edge.dataset.layouts import load_data
-from bloodcell_edge.dataset.shown import shown_labelled
+from bloodcell_edge.dataset.pooled import locate_pictures
 from bloodcell_edge.dataset.split import HELD_BACK, TRAIN, load_split
 from bloodcell_edge.imaging.image import read_image
 from bloodcell_edge.model.choose import DEVICE_FILE
@@ -135,7 +135,8 @@ def test_scores_lack_what_the_background_takes(three, drawn_cells):
     view = classifier.spec.shown_as
 
     def sums(pictures):
-        shown = [shown_labelled(picture, read_image(picture.path), view) for picture in pictures]
+        pooled = locate_pictures(pictures)
+        shown = [view.show_labelled(read_image(one.path), pooled.located(one)) for one in pictures]
         return classifier.scores(np.stack([one.pixels for one in shown if one is not None])).sum(axis=1)
 
     known, strange = sums(data.pictures[::10]), sums([row.picture for row in others][::5])
