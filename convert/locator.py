@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 REPRESENTATIVE = 200
 """Scenes of the representative dataset, laid from training pictures; black and white come to it."""
 
-_COMPARED = 300  # scenes
 
 
 @dataclass(frozen=True)
@@ -186,7 +185,7 @@ def prove_locator(
         message = f"{run.path}: no .tflite beside the model to compare; run bce convert"
         raise MissingFile(message)
     recipe, material = _material(run, report)
-    scenes = judged_scenes(material.held_back or material.training, recipe, _COMPARED)
+    scenes = judged_scenes(material.held_back or material.training, recipe)
     network = KerasLocator(keras.saving.load_model(run.model, compile=False))
     found = []
     for file in files:

@@ -65,6 +65,15 @@ class Together(Generic[T]):
         return self._given is not None or self._count >= self._block
 
     @property
+    def count(self) -> int:
+        """How many have said something so far, those before among them."""
+        return self._count
+
+    def said(self) -> Microscope:
+        """What all of them say, or the last of many."""
+        return Microscope.of(list(self._looks)) if self._given is None else self._given
+
+    @property
     def waiting(self) -> Sequence[T]:
         """Those that wait."""
         return [item for item, _ in self._waiting]

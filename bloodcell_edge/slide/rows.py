@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import SpecError
 from ..model.spec import ModelSpec
-from ..records import FieldResult, with_other
+from ..records import CellResult, FieldResult, with_other
 from ..text import now, plain, utc
 from .reader import CUT_NOT_EVALUATED, Reading
 
@@ -44,7 +44,24 @@ class Event:
     field_id: int | None = None
 
 
-Pending = tuple[Reading, FieldResult] | Event
+@dataclass(frozen=True)
+class Renamed:
+    """A field whose cells are named again, by what is known of the slide's microscope by now.
+
+    Attributes:
+        reading: what it belongs to.
+        sha256: of its picture.
+        um_per_px: its scale.
+        cells: of the same boxes, or fewer.
+    """
+
+    reading: Reading
+    sha256: str
+    um_per_px: float | None
+    cells: tuple[CellResult, ...]
+
+
+Pending = tuple[Reading, FieldResult] | Event | Renamed
 
 
 def refuse_unhashed(spec: ModelSpec) -> None:
@@ -93,7 +110,14 @@ def enter_reading(connection: sqlite3.Connection, slide: str, spec: ModelSpec, f
 
 
 def insert_item(connection: sqlite3.Connection, item: Pending) -> Stored | None:
-    """Insert a field, with its cells and crops, or an event; inside a transaction. What is stored, None of an event."""
+    """Insert a field, with its cells and crops, or an event, or name a field again; inside a transaction.
+
+    Returns:
+        The field that is stored; None of all else.
+    """
+    if isinstance(item, Renamed):
+        _rename(connection, item)
+        return None
     if isinstance(item, Event):
         _insert(connection, "events", at=item.at, kind=item.kind, message=item.message, slide_id=item.slide_id)
         return None
@@ -139,25 +163,45 @@ def _insert_field(connection: sqlite3.Connection, reading: Reading, field: Field
     )
     for cell in field.cells:
         x, y, wide, high = cell.box or (None, None, None, None)
-        cell_id = _insert(
-            connection,
-            "cells",
-            field_id=field_id,
-            label=cell.label,
-            score=cell.score,
-            x=x,
-            y=y,
-            width=wide,
-            height=high,
-            top=cell.top,
-            scores=json.dumps(with_other(cell.scores, cell.other)),
-            mark=cell.mark,
-            counted=int(cell.counted),
-            why=cell.reason or cell.mark,
-        )
+        named = _named(cell)
+        cell_id = _insert(connection, "cells", field_id=field_id, x=x, y=y, width=wide, height=high, **named)
         if cell.crop is not None:
             _insert(connection, "crops", cell_id=cell_id, jpeg=cell.crop)
     return field_id
+
+
+def _named(cell: CellResult) -> dict[str, Any]:
+    """What the model says of a cell, as columns."""
+    return {
+        "label": cell.label,
+        "score": cell.score,
+        "top": cell.top,
+        "scores": json.dumps(with_other(cell.scores, cell.other)),
+        "mark": cell.mark,
+        "counted": int(cell.counted),
+        "why": cell.reason or cell.mark,
+    }
+
+
+def _rename(connection: sqlite3.Connection, item: Renamed) -> None:
+    """Change the names of a field's cells; one that is none any more goes, but not where a person has named it."""
+    query = "SELECT id FROM fields WHERE slide_id = ? AND sha256 = ? AND model_id = ?"
+    reading = item.reading
+    (field_id,) = connection.execute(query, (reading.slide_id, item.sha256, reading.model_id)).fetchone()
+    cells = {cell.box: cell for cell in item.cells}
+    unreviewed = "SELECT * FROM cells WHERE field_id = ? AND id NOT IN (SELECT cell_id FROM reviews)"
+    for row in connection.execute(unreviewed, (field_id,)).fetchall():
+        cell = cells.get((row["x"], row["y"], row["width"], row["height"]))
+        if cell is None:
+            connection.execute("DELETE FROM cells WHERE id = ?", (row["id"],))
+            continue
+        values = _named(cell)
+        columns = ", ".join(f"{name} = ?" for name in values)
+        connection.execute(f"UPDATE cells SET {columns} WHERE id = ?", (*values.values(), row["id"]))
+    count = "(SELECT count(*) FROM cells WHERE field_id = ?)"
+    connection.execute(
+        f"UPDATE fields SET um_per_px = ?, n_cells = {count} WHERE id = ?", (item.um_per_px, field_id, field_id)
+    )
 
 
 def _insert(connection: sqlite3.Connection, table: str, **values: Any) -> int:

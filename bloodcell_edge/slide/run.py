@@ -24,7 +24,7 @@ What is counted:
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -37,7 +37,7 @@ from ..imaging.image import encode_jpeg
 from ..imaging.located import RED_CELL_UM, Box, Located
 from ..imaging.quality import QualityLimits, judge
 from ..imaging.views import CROP_UM, EDGE, LEAST_SEEN, NONE_CUT, clipped, crop, window
-from ..model.microscope import POOL, FirstLook, Microscope
+from ..model.microscope import POOL, FirstLook, Microscope, block_of
 from ..model.together import Together
 from ..records import UNIDENTIFIED, CellResult, FieldLook, FieldResult, Notice, PreparedField
 from ..text import now, plain
@@ -70,7 +70,7 @@ class Settings:
         limits: of the quality gate; `repeated` is asked for with overlap only.
         crops: keep each cell's picture.
         together: files that are looked at together before any is named, see `model.microscope`. In a folder that is
-            watched each is named when it comes, by those before it; of a camera and under overlap each by itself.
+            watched, and of a camera, each is named when it comes, by those before it, and the first `POOL` once more.
         profile: what is known of the microscope; None: the fields tell it.
     """
 
@@ -204,22 +204,24 @@ class _Loop:
         self._statuses = {"used": 0, "refused": 0}
         self._again = self._unreadable = 0
         self._together: Together[_Waiting] | None = None  # made with the first frame
+        self._first_named: list[tuple[_Waiting, FirstLook]] | None = None  # to be named again
         self._contradicted = False
 
     @property
     def _pools(self) -> bool:
         """Whether fields share what they know of the microscope: of a model of cells, where no scale is given."""
-        by_cell = self._classifier.spec.shown_as.needs_cells
-        return by_cell and self._overlap is None and not self._source.live and self._settings.um_per_px is None
+        return self._classifier.spec.shown_as.needs_cells and self._settings.um_per_px is None
 
     def _pooled(self, frame: Frame) -> Together[_Waiting]:
-        """Of a slide's files the first wait for each other; what comes as it is taken is named as it comes."""
-        waits = frame.file_sha256 is not None and not self._source.endless
-        return Together(
-            self._settings.together if waits else 1,
-            before=self._store.before(self._reading),
-            given=self._settings.profile,
-        )
+        """Of a slide's files the first wait for each other; what comes as it is taken is named as it comes.
+
+        So is what may show a cell again: which of two fields counts it hangs on their order.
+        """
+        waits = frame.file_sha256 is not None and not self._source.endless and self._overlap is None
+        before, given = self._store.before(self._reading), self._settings.profile
+        if not waits and given is None and before.count < POOL:
+            self._first_named = []
+        return Together(self._settings.together if waits else 1, before=before, given=given)
 
     def run(self, wanted: Trigger) -> Outcome:
         """Until it ends."""
@@ -231,6 +233,8 @@ class _Loop:
         try:
             ended = self._frames(wanted)
             self._name_waiting()
+            if self._first_named and self._together is not None:
+                self._name_again(self._together.said())
             self._write(self._store.flush)
         except SourceError as error:
             self._name_waiting()
@@ -281,16 +285,25 @@ class _Loop:
         look = self._look(frame.image) if ready is None else ready.look
         if self._pools:
             self._together = self._together or self._pooled(frame)
+        if before is not None:
+            if before == "used":
+                self._unseen(frame, look)  # the next fields may share cells with it
+                self._see_again(frame, look)
+        elif self._together is not None:
             took_ms = (time.perf_counter() - start) * 1e3 + (0.0 if ready is None else ready.took_ms)
             self._wait(self._together, frame, look, took_ms)
-        elif before is None:
+        else:
             new = self._new(frame, look)
             ready = ready or self._prepared(frame.image, look)
             cells = self._cells(ready, new)
             self._add(frame, look, cells, (time.perf_counter() - start) * 1e3 + ready.took_ms)
-        elif before == "used":
-            self._unseen(frame, look)  # the next fields may share cells with it
         return look.quality is None or all(one.passed for one in look.quality.verdicts if one.name != "repeated")
+
+    def _see_again(self, frame: Frame, look: FieldLook) -> None:
+        """A field of an earlier run, among the first ones, comes again: it can be named once more with the others."""
+        if self._first_named is not None and look.located is not None:
+            used = replace(look, reason="")  # which it is now for being a repetition
+            self._first_named.append((_Waiting(frame, used, 0.0), FirstLook.of(frame.image, look.located)))
 
     def _wait(self, together: Together[_Waiting], frame: Frame, look: FieldLook, took_ms: float) -> None:
         """Let a field wait until the first ones can be named together; after that, name each when it comes."""
@@ -298,8 +311,7 @@ class _Loop:
             self._again += 1
             self._event("again", f"{self._path(frame)}: this picture was taken in before")
             return
-        used = not look.reason and look.located is not None
-        first = FirstLook.of(frame.image, look.located) if used and look.located is not None else None
+        first = None if look.reason or look.located is None else FirstLook.of(frame.image, look.located)
         together.add(_Waiting(frame, look, took_ms), first)
         if together.complete:
             self._name_waiting()
@@ -310,12 +322,44 @@ class _Loop:
             return
         for field_, first, microscope in self._together.take():
             start, look = time.perf_counter(), field_.look
-            if first is not None and look.located is not None:
+            if first is not None:
                 self._contradict(field_, microscope.contradiction(first))
-                look = replace(look, located=microscope.applied(first, look.located))
-            cells = self._cells(self._prepared(field_.frame.image, look), None)
+                look = _shared(look, first, microscope)
+            new = self._new(field_.frame, look)
+            cells = self._cells(self._prepared(field_.frame.image, look), new)
             took_ms = field_.took_ms + (time.perf_counter() - start) * 1e3
             self._add(field_.frame, look, cells, took_ms, first)
+            if first is not None and self._first_named is not None:
+                self._first_named.append((field_, first))
+                if self._together.count >= block_of(first.size):
+                    self._name_again(self._together.said())
+
+    def _name_again(self, microscope: Microscope) -> None:
+        """Name the first fields of a camera once more: each was named when it came, by the few before it."""
+        fields, self._first_named = self._first_named or [], None
+        self._write(self._store.flush)
+        stored = defaultdict(list)
+        for row in self._store.cells(self._reading):
+            stored[row["sha256"]].append(row)
+        changed = 0
+        for field_, first in fields:
+            before = {(row["x"], row["y"], row["width"], row["height"]): row for row in stored[field_.frame.sha256]}
+            counted = frozenset(box for box, row in before.items() if row["counted"])
+            cells = self._cells(self._prepared(field_.frame.image, _shared(field_.look, first, microscope)), counted)
+            ruler = microscope.red_cell_px(first)
+            self._write(partial(self._rename, field_.frame.sha256, RED_CELL_UM / ruler if ruler else None, cells))
+            labels = {cell.box: cell.label for cell in cells}
+            changed += sum(labels.get(box) != row["label"] for box, row in before.items())
+        self._write(self._store.flush)
+        self._counts = self._store.counts(self._reading)
+        self._not_evaluated = self._store.not_evaluated(self._reading)
+        if changed:
+            self._event(
+                "microscope", f"{changed} cells of the first {len(fields)} fields are named anew by all of them"
+            )
+
+    def _rename(self, sha256: str, um_per_px: float | None, cells: tuple[CellResult, ...]) -> None:
+        self._store.rename(self._reading, sha256, um_per_px=um_per_px, cells=cells)
 
     def _contradict(self, field_: _Waiting, why: str) -> None:
         """A field that does not fit its slide is an event; a person is told of the first one."""
@@ -502,3 +546,8 @@ def _nothing(_: object) -> None:
 def _never() -> bool:
     """It is never asked to stop."""
     return False
+
+
+def _shared(look: FieldLook, first: FirstLook, microscope: Microscope) -> FieldLook:
+    """A look by the scale of its slide."""
+    return look if look.located is None else replace(look, located=microscope.applied(first, look.located))

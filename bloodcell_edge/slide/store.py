@@ -26,11 +26,11 @@ from typing import TYPE_CHECKING
 from ..errors import StoreError
 from ..imaging.views import EDGE
 from ..model.spec import ModelSpec
-from ..records import UNIDENTIFIED, FieldResult
+from ..records import UNIDENTIFIED, CellResult, FieldResult
 from ..text import now, utc
 from .crops import CROP_BUDGET_BYTES, CropRoom
 from .reader import DEFAULT_STORE, Reader, Reading
-from .rows import Event, Pending, Stored, enter_reading, insert_item, refuse_unhashed
+from .rows import Event, Pending, Renamed, Stored, enter_reading, insert_item, refuse_unhashed
 from .salvage import Salvage, damage, replace_damaged
 from .sqlite import WriterLock, connect, plain_errors, transaction
 from .tables import migrate
@@ -179,7 +179,7 @@ class Store(Reader):
         query = "SELECT status FROM fields WHERE slide_id = ? AND sha256 = ? AND model_id = ?"
         with self._wake:
             for item in self._pending:
-                if not isinstance(item, Event) and (item[0], item[1].sha256) == (reading, sha256):
+                if isinstance(item, tuple) and (item[0], item[1].sha256) == (reading, sha256):
                     return item[1].status
             found = self.rows(query, (reading.slide_id, sha256, reading.model_id))
             return str(found[0]["status"]) if found else None
@@ -217,6 +217,20 @@ class Store(Reader):
             StoreError: the store cannot be written: this field was not taken in.
         """
         self._append((reading, field))
+
+    def rename(self, reading: Reading, sha256: str, *, um_per_px: float | None, cells: tuple[CellResult, ...]) -> None:
+        """Name the cells of a field again; what a person has named stays as it is.
+
+        Args:
+            reading: slide and model.
+            sha256: of the field's picture; it was taken in before.
+            um_per_px: its scale, µm per pixel.
+            cells: in the boxes that the field has, or some of them: the others go.
+
+        Raises:
+            StoreError: as `add`.
+        """
+        self._append(Renamed(reading, sha256, um_per_px, cells))
 
     def event(self, kind: str, message: str, *, reading: Reading | None = None, at: datetime | None = None) -> None:
         """Note something that happened, in order with the fields.

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import time
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime, timezone
 from itertools import count
 from pathlib import Path
@@ -265,6 +266,35 @@ def test_a_slide_of_one_scale_may_be_stopped_anywhere(take, folder, tmp_path, st
     with Reader.open(tmp_path / "s.sqlite") as one, Reader.open(tmp_path / "whole.sqlite") as other:
         scales = "SELECT path, um_per_px FROM fields ORDER BY path"
         assert [tuple(row) for row in one.rows(scales)] == [tuple(row) for row in other.rows(scales)]
+
+
+class Stream(Given):
+    """As a camera: it never ends by itself, so that nothing may wait."""
+
+    endless = True
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_the_first_fields_of_a_camera_are_named_once_more(take, classifier, monkeypatch, tmp_path, overlap):
+    """Each is named when it comes, by those before it; after 20 all have the scale of all, and what was counted stays."""
+    levels = iter([30.0, *(50.0 + number % 3 for number in range(29))])
+    locate = classifier.locator
+
+    def with_ruler(image, *, um_per_px=None):
+        return replace(locate(image, um_per_px=um_per_px), red_cell_px=next(levels))
+
+    monkeypatch.setattr(classifier, "locator", with_ruler)
+    shown = []
+    done = take(Stream(*map(picture, range(30))), on_field=shown.append, settings=Settings(overlap=overlap, cells=999))
+    with Reader.open(tmp_path / "s.sqlite") as reader:
+        rows = [row for row in reader.fields(done.reading) if row["status"] == "used"]
+        counted = reader.differential(done.reading)
+        cells = reader.rows("SELECT count(*) AS n, total(counted) AS counted FROM cells")[0]
+    assert len(rows) == 30
+    assert [round(7.5 / row["um_per_px"]) for row in rows] == [30] + [51] * 29  # the first contradicts the others
+    assert 7.5 / shown[3].field.um_per_px == pytest.approx(50)  # as it came, by three others
+    assert cells["n"] == sum(len(one.field.cells) for one in shown)
+    assert cells["counted"] == sum(shown[-1].counts.values()) == counted.identified + counted.unidentified
 
 
 def test_another_objective_is_told_once(take, folder, tmp_path):

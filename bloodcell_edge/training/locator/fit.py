@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 HISTORY_COLUMNS = ("epoch", "loss", "white_loss", "shape_loss", "ruler_loss", "learning_rate", "seconds")
 """Of history.csv."""
 
-_JUDGED = 400  # scenes that the threshold is chosen by
 _JUDGED_SEED = 5_000_000  # far from those that training draws
 _RISE = 100  # batches over which the learning rate rises
 
@@ -141,14 +140,14 @@ def judge_network(network: KerasLocator, sources: Sources, recipe: LocatorRecipe
     """What is found in scenes laid from held-back pieces, at the threshold that is best there."""
     decoder = Decoder(*FLOAT_SCALES[1:])
     chosen = best(found_at(network, decoder, judged_scenes(sources, recipe)))
-    return {"scenes": _JUDGED, **chosen.as_json()}
+    return {"scenes": recipe.judged, **chosen.as_json()}
 
 
-def judged_scenes(sources: Sources, recipe: LocatorRecipe, count: int = _JUDGED) -> list[Scene]:
-    """Scenes that nothing was learnt from, damaged as in training; the same at every call."""
+def judged_scenes(sources: Sources, recipe: LocatorRecipe, count: int | None = None) -> list[Scene]:
+    """Scenes damaged as in training, as many as the recipe says or are asked for; the same at every call."""
     shares = recipe.shares(sorted(sources))
     scenes = []
-    for number in range(count):
+    for number in range(recipe.judged if count is None else count):
         rng = np.random.default_rng((_JUDGED_SEED, number))
         scenes.append(damaged(lay_scene(sources, shares, INPUT_SIZE, rng), rng))
     return scenes

@@ -24,6 +24,7 @@ class LocatorRecipe:
         split: which pictures are held back, as for a classifier.
         seed: of everything drawn.
         without: damages that are left out, see `DAMAGES`.
+        judged: scenes of held-back pieces that the threshold is chosen by, and files are compared on.
     """
 
     epochs: int = 56
@@ -34,11 +35,12 @@ class LocatorRecipe:
     split: SplitRule = field(default_factory=SplitRule)
     seed: int = 0
     without: tuple[str, ...] = ()
+    judged: int = 400
 
     def __post_init__(self) -> None:
         """Refuse what cannot be trained."""
         unknown = set(self.without) - set(DAMAGES)
-        if unknown or min(self.epochs, self.steps, self.batch) < 1 or self.batch % 2:
+        if unknown or min(self.epochs, self.steps, self.batch, self.judged) < 1 or self.batch % 2:
             message = (
                 f"expected epochs and steps from 1, an even batch and damages of {', '.join(DAMAGES)}; "
                 f"found {self.epochs}, {self.steps}, {self.batch} and {sorted(unknown)}"
