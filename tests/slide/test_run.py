@@ -276,7 +276,7 @@ class Stream(Given):
 
 @pytest.mark.parametrize("overlap", [False, True])
 def test_the_first_fields_of_a_camera_are_named_once_more(take, classifier, monkeypatch, tmp_path, overlap):
-    """Each is named when it comes, by those before it; after 20 all have the scale of all, and what was counted stays."""
+    """Each when it comes, by those before it; after 20 all have the scale of all, and what was counted stays."""
     levels = iter([30.0, *(50.0 + number % 3 for number in range(29))])
     locate = classifier.locator
 
