@@ -7,7 +7,12 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
+
+_ONE_AT_A_TIME = (
+    threading.RLock()
+)  # else one thread keeps the other's file for the real descriptor, and brings that back
 
 
 @contextlib.contextmanager
@@ -16,9 +21,16 @@ def quiet_stderr() -> Iterator[None]:
 
     The descriptor belongs to the whole process: use it around start-up and conversion, not while threads work.
     """
-    if sys.stderr is None:  # started with stderr closed: nobody listens
-        yield
-        return
+    with _ONE_AT_A_TIME:
+        if sys.stderr is None:  # started with stderr closed: nobody listens
+            yield
+        else:
+            with _caught():
+                yield
+
+
+@contextlib.contextmanager
+def _caught() -> Iterator[None]:
     sys.stderr.flush()
     saved = os.dup(2)
     with tempfile.TemporaryFile() as kept:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from bloodcell_edge.model.choose import DEVICE_FILE, SHIPPED
+from bloodcell_edge.model.interpreter import load_interpreter
 from bloodcell_edge.quiet import quiet_stderr
 
 CHATTER = b"W0000 native chatter\n"
@@ -43,6 +47,34 @@ def test_chatter_is_let_out_where_the_block_fails(capfd, error):
     with pytest.raises(error):
         fail()
     assert capfd.readouterr().err == CHATTER.decode() * 10_000
+
+
+def test_threads_that_keep_quiet_give_stderr_back(capfd):
+    """Many at once, each for its own time: in the end what is written is seen."""
+
+    def keep_quiet(number):
+        with quiet_stderr():
+            time.sleep(0.001 * (number % 3))
+            os.write(2, CHATTER)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(keep_quiet, range(60)))
+    os.write(2, b"after\n")
+    assert capfd.readouterr().err == "after\n"
+
+
+def test_interpreters_of_threads_take_nothing_from_stderr(capfd):
+    """The first one of a process keeps its announcement back; what is said while threads make others is all heard."""
+    model = SHIPPED / DEVICE_FILE
+    load_interpreter(model)
+
+    def say(number):
+        load_interpreter(model)
+        os.write(2, b"%d\n" % number)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(say, range(40)))
+    assert sorted(map(int, capfd.readouterr().err.split())) == list(range(40))
 
 
 def test_descriptors_are_given_back():

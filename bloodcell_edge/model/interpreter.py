@@ -10,6 +10,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ RUNTIMES = {
 
 RUNTIME_VARIABLE = "BCE_RUNTIME"
 """Environment variable that names the only runtime to try."""
+
+_ANNOUNCED: set[str] = set()  # distributions that have told of their delegates in this process
 
 
 class Interpreter:
@@ -160,8 +163,8 @@ def _opened(path: Path, model: Mapping[str, str | bytes], threads: int, *, plain
         raise RuntimeMissing(message)
     answers: list[str] = []
     for distribution in [only] if only else RUNTIMES:
-        with quiet_stderr():  # they announce their delegates there
-            native = _construct(RUNTIMES[distribution], model, threads, plain=plain)
+        construct = partial(_construct, RUNTIMES[distribution], model, threads, plain=plain)
+        native = _quietly(distribution, construct, plain=plain)
         if isinstance(native, str):
             answers.append(f"{distribution}: {native}")
             continue
@@ -172,6 +175,20 @@ def _opened(path: Path, model: Mapping[str, str | bytes], threads: int, *, plain
         "pip install ai-edge-litert (64-bit), or tflite-runtime with numpy<2 (see README); else copy the file again"
     )
     raise RuntimeMissing(message)
+
+
+def _quietly(distribution: str, construct: Callable[[], Any], *, plain: bool) -> Any:
+    """Construct the first interpreter of a process quietly: it tells of its delegates, and no later one does.
+
+    Later ones are made on threads, whose neighbours may have something to say on stderr.
+    """
+    if distribution in _ANNOUNCED:
+        return construct()
+    with quiet_stderr():
+        native = construct()
+    if not isinstance(native, str) and not plain:
+        _ANNOUNCED.add(distribution)
+    return native
 
 
 def _construct(module: str, model: Mapping[str, str | bytes], threads: int, *, plain: bool) -> Any:

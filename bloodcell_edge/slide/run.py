@@ -32,16 +32,16 @@ from typing import TYPE_CHECKING, Literal
 
 from ..capture.overlap import Overlap
 from ..capture.triggers import EveryFrame, FieldChange, Trigger
-from ..errors import DiskFull, PictureError, SourceError
-from ..imaging.image import encode_jpeg
-from ..imaging.located import RED_CELL_UM, Box, Located
-from ..imaging.quality import QualityLimits, judge
-from ..imaging.views import CROP_UM, EDGE, LEAST_SEEN, NONE_CUT, clipped, crop, window
+from ..errors import DiskFull, SourceError
+from ..imaging.located import Box
+from ..imaging.quality import QualityLimits
+from ..imaging.views import EDGE, LEAST_SEEN, NONE_CUT
 from ..model.microscope import POOL, FirstLook, Microscope, block_of
 from ..model.together import Together
 from ..records import UNIDENTIFIED, CellResult, FieldLook, FieldResult, Notice, PreparedField
 from ..text import now, plain
 from .differential import CELLS
+from .looking import Looking, Waiting, scale_of, shared
 from .reader import CUT_UNIDENTIFIED, Reading
 
 if TYPE_CHECKING:
@@ -122,15 +122,6 @@ class Outcome:
     ended: Literal["source", "stop", "cells"]
 
 
-@dataclass(frozen=True, eq=False)
-class _Waiting:
-    """A field that was looked at, by its own scale, and is not named yet."""
-
-    frame: Frame
-    look: FieldLook
-    took_ms: float
-
-
 def count_slide(
     source: Source,
     classifier: Classifier,
@@ -194,17 +185,22 @@ class _Loop:
     def __post_init__(self) -> None:
         overlap, limits = self._settings.overlap, self._settings.limits
         self._overlap = Overlap() if (self._source.live if overlap is None else overlap) else None
-        self._limits = replace(limits, repeated=0) if self._overlap is None else limits
         known = [] if self._overlap is None else self._store.fingerprints(self._reading, _REMEMBERED)
         self._fingerprints: deque[bytes] = deque(known, maxlen=_REMEMBERED)
         self._counts = self._store.counts(self._reading)
         self._not_evaluated = self._store.not_evaluated(self._reading)
-        self._least_seen = NONE_CUT if self._reading.rule == CUT_UNIDENTIFIED else LEAST_SEEN
+        self._looking = Looking(
+            self._classifier,
+            um_per_px=self._settings.um_per_px,
+            limits=replace(limits, repeated=0) if self._overlap is None else limits,
+            crops=self._settings.crops,
+            least_seen=NONE_CUT if self._reading.rule == CUT_UNIDENTIFIED else LEAST_SEEN,
+        )
         self._uncommitted: deque[tuple[FieldResult, dict[str, int], int, int]] = deque()
         self._statuses = {"used": 0, "refused": 0}
         self._again = self._unreadable = 0
-        self._together: Together[_Waiting] | None = None  # made with the first frame
-        self._first_named: list[tuple[_Waiting, FirstLook]] | None = None  # to be named again
+        self._together: Together[Waiting] | None = None  # made with the first frame
+        self._first_named: list[tuple[Waiting, FirstLook]] | None = None  # to be named again
         self._contradicted = False
 
     @property
@@ -212,7 +208,7 @@ class _Loop:
         """Whether fields share what they know of the microscope: of a model of cells, where no scale is given."""
         return self._classifier.spec.shown_as.needs_cells and self._settings.um_per_px is None
 
-    def _pooled(self, frame: Frame) -> Together[_Waiting]:
+    def _pooled(self, frame: Frame) -> Together[Waiting]:
         """Of a slide's files the first wait for each other; what comes as it is taken is named as it comes.
 
         So is what may show a cell again: which of two fields counts it hangs on their order.
@@ -243,10 +239,7 @@ class _Loop:
         return Outcome(self._reading, **self._statuses, again=self._again, unreadable=self._unreadable, ended=ended)
 
     def _listen(self) -> None:
-        """A source tells what happens, and need not decode what is known; but to see overlap one must look.
-
-        Nor can one look ahead then: what is refused and what is new depends on the fields before.
-        """
+        """A source tells what happens, and need not decode what is known; under overlap one must look, and in order."""
         alone = self._overlap is None
         self._source.listen(
             notice=self._noticed,
@@ -294,7 +287,7 @@ class _Loop:
             self._wait(self._together, frame, look, took_ms)
         else:
             new = self._new(frame, look)
-            ready = ready or self._prepared(frame.image, look)
+            ready = ready or self._looking.prepared(frame.image, look)
             cells = self._cells(ready, new)
             self._add(frame, look, cells, (time.perf_counter() - start) * 1e3 + ready.took_ms)
         return look.quality is None or all(one.passed for one in look.quality.verdicts if one.name != "repeated")
@@ -303,16 +296,16 @@ class _Loop:
         """A field of an earlier run, among the first ones, comes again: it can be named once more with the others."""
         if self._first_named is not None and look.located is not None:
             used = replace(look, reason="")  # which it is now for being a repetition
-            self._first_named.append((_Waiting(frame, used, 0.0), FirstLook.of(frame.image, look.located)))
+            self._first_named.append((Waiting(frame, used, 0.0), FirstLook.of(frame.image, look.located)))
 
-    def _wait(self, together: Together[_Waiting], frame: Frame, look: FieldLook, took_ms: float) -> None:
+    def _wait(self, together: Together[Waiting], frame: Frame, look: FieldLook, took_ms: float) -> None:
         """Let a field wait until the first ones can be named together; after that, name each when it comes."""
         if any(one.frame.sha256 == frame.sha256 for one in together.waiting):
             self._again += 1
             self._event("again", f"{self._path(frame)}: this picture was taken in before")
             return
         first = None if look.reason or look.located is None else FirstLook.of(frame.image, look.located)
-        together.add(_Waiting(frame, look, took_ms), first)
+        together.add(Waiting(frame, look, took_ms), first)
         if together.complete:
             self._name_waiting()
 
@@ -324,9 +317,9 @@ class _Loop:
             start, look = time.perf_counter(), field_.look
             if first is not None:
                 self._contradict(field_, microscope.contradiction(first))
-                look = _shared(look, first, microscope)
+                look = shared(look, first, microscope)
             new = self._new(field_.frame, look)
-            cells = self._cells(self._prepared(field_.frame.image, look), new)
+            cells = self._cells(self._looking.prepared(field_.frame.image, look), new)
             took_ms = field_.took_ms + (time.perf_counter() - start) * 1e3
             self._add(field_.frame, look, cells, took_ms, first)
             if first is not None and self._first_named is not None:
@@ -345,9 +338,12 @@ class _Loop:
         for field_, first in fields:
             before = {(row["x"], row["y"], row["width"], row["height"]): row for row in stored[field_.frame.sha256]}
             counted = frozenset(box for box, row in before.items() if row["counted"])
-            cells = self._cells(self._prepared(field_.frame.image, _shared(field_.look, first, microscope)), counted)
-            ruler = microscope.red_cell_px(first)
-            self._write(partial(self._rename, field_.frame.sha256, RED_CELL_UM / ruler if ruler else None, cells))
+            cells = self._cells(
+                self._looking.prepared(field_.frame.image, shared(field_.look, first, microscope)), counted
+            )
+            scale = scale_of(microscope.red_cell_px(first))
+            sha256 = field_.frame.sha256
+            self._write(partial(self._store.rename, self._reading, sha256, um_per_px=scale, cells=cells))
             labels = {cell.box: cell.label for cell in cells}
             changed += sum(labels.get(box) != row["label"] for box, row in before.items())
         self._write(self._store.flush)
@@ -358,10 +354,7 @@ class _Loop:
                 "microscope", f"{changed} cells of the first {len(fields)} fields are named anew by all of them"
             )
 
-    def _rename(self, sha256: str, um_per_px: float | None, cells: tuple[CellResult, ...]) -> None:
-        self._store.rename(self._reading, sha256, um_per_px=um_per_px, cells=cells)
-
-    def _contradict(self, field_: _Waiting, why: str) -> None:
+    def _contradict(self, field_: Waiting, why: str) -> None:
         """A field that does not fit its slide is an event; a person is told of the first one."""
         if not why:
             return
@@ -376,41 +369,13 @@ class _Loop:
         """All that is made of a picture which depends on no other one; called from any thread, by several at once."""
         start = time.perf_counter()
         look = self._look(image)
-        ready = PreparedField((), look) if self._pools else self._prepared(image, look)
+        ready = PreparedField((), look) if self._pools else self._looking.prepared(image, look)
         if look.located is not None:  # a third of the picture's memory, which would wait with it for its turn
             look = replace(look, located=replace(look.located, halves=None))
         return replace(ready, look=look, took_ms=(time.perf_counter() - start) * 1e3)
 
     def _look(self, image: Image) -> FieldLook:
-        """Find the cells, and judge the field."""
-        try:
-            located = self._classifier.locator(image, um_per_px=self._settings.um_per_px)
-            earlier = None if self._overlap is None else self._fingerprints
-            quality = judge(
-                image,
-                red_cell_px=located.red_cell_px,
-                earlier=earlier,
-                limits=self._limits,
-                halves=located.halves,
-            )
-        except PictureError as error:  # too small
-            return FieldLook(str(error))
-        return FieldLook(quality.reason, located, quality)
-
-    def _prepared(self, image: Image, look: FieldLook) -> PreparedField:
-        """What the model and the store are to have of a field; nothing of a refused one."""
-        if look.reason or look.located is None:
-            return PreparedField((), look)
-        shown = self._classifier.spec.shown_as.show(image, look.located, least_seen=self._least_seen)
-        keeps = self._settings.crops and any(one.box for one in shown)
-        return PreparedField(shown, look, self._crops(image, look.located) if keeps else {})
-
-    def _crops(self, image: Image, located: Located) -> dict[Rectangle, bytes]:
-        """The surroundings of each cell as they are in the picture, JPEG files."""
-        side_um = self._classifier.spec.shown_as.crop_um or CROP_UM
-        size = image.shape[:2]
-        squares = {box.rectangle: window(box, size, located.red_cell_px, side_um) for box in located.cells}
-        return {box: encode_jpeg(crop(image, clipped(square, size))) for box, square in squares.items()}
+        return self._looking.look(image, None if self._overlap is None else self._fingerprints)
 
     def _new(self, frame: Frame, look: FieldLook) -> frozenset[Rectangle] | None:
         """Boxes that were not counted before, None for all; remembers a field where it may come again."""
@@ -431,20 +396,7 @@ class _Loop:
 
     def _cells(self, ready: PreparedField, new: frozenset[Rectangle] | None) -> tuple[CellResult, ...]:
         """What the model says of the cells of a field; `new` as `_new` gives it."""
-        return tuple(
-            CellResult(
-                one.label,
-                one.score,
-                one.scores,
-                one.box,
-                one.mark,
-                counted=self._counts_one(one, new),
-                crop=None if one.box is None else ready.crops.get(one.box),
-                reason=one.reason,
-                other=one.other,
-            )
-            for one in self._classifier.answer(ready.shown)
-        )
+        return self._looking.cells(ready, lambda cell: self._counts_one(cell, new))
 
     def _counts_one(self, cell: Prediction, new: frozenset[Rectangle] | None) -> bool:
         """Whether a cell is counted in this field: evaluated by the slide's rule, and not counted in an earlier one."""
@@ -460,7 +412,6 @@ class _Loop:
         first: FirstLook | None = None,
     ) -> None:
         """Into the store, and for `committed` to show."""
-        ruler = look.located.red_cell_px if look.located else None
         height, width = frame.image.shape[:2]
         result = FieldResult(
             self._path(frame),
@@ -471,7 +422,7 @@ class _Loop:
             cells,
             frame.monotonic_ns,
             (width, height),
-            RED_CELL_UM / ruler if ruler else None,
+            scale_of(look.located.red_cell_px if look.located else None),
             {verdict.name: verdict.number for verdict in look.quality.verdicts} if look.quality else {},
             latency_ms,
             look.quality.fingerprint if look.quality and self._overlap is not None else None,
@@ -546,8 +497,3 @@ def _nothing(_: object) -> None:
 def _never() -> bool:
     """It is never asked to stop."""
     return False
-
-
-def _shared(look: FieldLook, first: FirstLook, microscope: Microscope) -> FieldLook:
-    """A look by the scale of its slide."""
-    return look if look.located is None else replace(look, located=microscope.applied(first, look.located))

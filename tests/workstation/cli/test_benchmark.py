@@ -129,9 +129,12 @@ def test_an_interrupt_ends_it(own_colours, tmp_path):
     with subprocess.Popen(
         [script, "benchmark", "runs/latest", "--runs", "10000000"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
     ) as process:
-        assert process.stderr.readline().strip() == MODEL  # its signals are set up, and it works
-        process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=60)
+        try:
+            assert process.stderr.readline().strip() == MODEL  # its signals are set up, and it works
+            process.send_signal(signal.SIGINT)
+            _, stderr = process.communicate(timeout=60)
+        finally:
+            process.kill()
 
     assert process.returncode == 130
     assert stderr.split()[-2:] == ["bce:", "interrupted"]

@@ -194,6 +194,7 @@ def test_parity_compares_at_one_temperature(calibrated):
     assert {one.target: one.max_abs_diff < 0.06 for one in found.candidates} == {"int8": True, "float16": True}
 
 
+@pytest.mark.long
 def test_converting_again_gives_the_same_files(calibrated):
     """Nothing depends on what was converted before, bit for bit; nor does int8 on what is made beside it."""
     run, _ = calibrated

@@ -100,6 +100,7 @@ def test_other_clients_find_metadata_and_labels(tiny_run, target):
         assert archive.read("labels.txt").decode().split() == list(load_spec(tiny_run.spec).labels)
 
 
+@pytest.mark.long
 def test_the_same_model_gives_the_same_bytes(model, training, tmp_path):
     """Converting twice gives the same file, bit for bit."""
     for name in ("one", "two"):

@@ -12,6 +12,8 @@ from bloodcell_edge.runs import RunFolder
 from convert.compat import float_tensors, input_quantization
 from convert.locator import LocatorLimits, convert_locator, prove_locator
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def converted(locator_run, tmp_path_factory):

@@ -335,6 +335,7 @@ def test_the_command(bce_here, own_pair, tmp_path):
     assert not (tmp_path / "runs" / "latest").exists()
 
 
+@pytest.mark.long
 def test_the_command_distills(bce_here, own_pair, tmp_path):
     """--distill trains a student by the first run's recipe, runs/latest points at it, and the table has its line."""
     command = ("ensemble", "runs/sure", "runs/leaning", "--name", "both", "--distill")

@@ -226,6 +226,7 @@ def test_saved_model_takes_raw_pictures(whole):
     np.testing.assert_allclose(scores.sum(axis=1), 1, atol=1e-5)
 
 
+@pytest.mark.long
 def test_run_interrupted_after_every_epoch(few, original, whole, tmp_path):
     """Stopped each time one epoch is done, the run ends with the history, split and figures of the whole run."""
     run = RunFolder(tmp_path / "cut")
@@ -249,6 +250,7 @@ def test_run_interrupted_after_every_epoch(few, original, whole, tmp_path):
     assert not run.state.exists()
 
 
+@pytest.mark.long
 def test_seed_decides(few, original, whole, tmp_path):
     """The same seed gives the same split and nearly the same figures, in a folder of another name; another does not."""
     again, other = RunFolder(tmp_path / "again"), RunFolder(tmp_path / "other")
@@ -352,6 +354,7 @@ def test_groups_given_for_some_join_those_that_are_found(few):
     assert all((one, two, four))
 
 
+@pytest.mark.long
 @pytest.mark.trains
 def test_field_trains_by_stages_and_goes_on_in_the_middle(few, start, tmp_path):
     """From a weights file the head comes first, then half the blocks, then all, under one falling rate; resumed alike.

@@ -43,6 +43,7 @@ def test_a_run_holds_what_others_need(locator_run, boxed_fields, single_cells):
     assert len(held_back) >= 6
 
 
+@pytest.mark.long
 def test_an_interrupted_run_ends_as_if_it_was_not(locator_run, boxed_fields, single_cells, tmp_path):
     """Stopped in the second epoch, the same call goes on, to the same weights."""
     out = tmp_path / "again"
