@@ -45,7 +45,6 @@ REPRESENTATIVE = 200
 """Scenes of the representative dataset, laid from training pictures; black and white come to it."""
 
 
-
 @dataclass(frozen=True)
 class LocatorLimits:
     """What a converted locator may lose, percent."""
