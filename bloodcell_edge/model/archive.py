@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import struct
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ..errors import SpecError
 
@@ -69,3 +71,32 @@ def open_archive(content: bytes, needed: Sequence[str], *, where: str, made_by: 
         message = f"{where}: no {needed[-1]} inside ({error}); expected a .tflite made by {made_by}, copied whole"
         raise SpecError(message) from error
     return flatbuffer, members
+
+
+def read_member(members: Mapping[str, bytes], name: str, *, where: str, made_by: str) -> Any:
+    """What a JSON file behind a flatbuffer says.
+
+    Args:
+        members: as `open_archive` gives them.
+        name: of the JSON file.
+        where: the file, for messages.
+        made_by: what makes such files, for messages.
+
+    Raises:
+        SpecError: it is no JSON.
+    """
+    try:
+        return json.loads(members[name])
+    except ValueError as error:
+        message = f"{where}: no {name} inside ({error}); expected a .tflite made by {made_by}, copied whole"
+        raise SpecError(message) from error
+
+
+def refuse_changed(expected: str, found: str, *, where: str) -> None:
+    """Raise SpecError where the hash of what is in a file is not the one that its spec tells."""
+    if expected != found:
+        message = (
+            f"{where}: damaged or changed since it was made (hash expected {expected[:12]}.., found {found[:12]}..); "
+            "copy it again or run bce convert"
+        )
+        raise SpecError(message)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import MissingFile, SpecError
-from .archive import open_archive, seal, sha256_of
+from .archive import open_archive, read_member, refuse_changed, seal, sha256_of
 from .spec import ModelSpec, canonical_json, spec_from_json
 
 LABELS_FILE = "labels.txt"
@@ -88,19 +88,10 @@ def unpack(data: bytes, path: Path) -> ModelFile:
     """`read_model_file` on bytes; `path` is for messages."""
     flatbuffer, members = open_archive(data, (LABELS_FILE, SPEC_FILE), where=str(path), made_by="bce convert")
     labels = members[LABELS_FILE]
-    try:
-        values = json.loads(members[SPEC_FILE])
-    except ValueError as error:
-        message = f"{path}: no {SPEC_FILE} inside ({error}); expected a .tflite made by bce convert, copied whole"
-        raise SpecError(message) from error
+    values = read_member(members, SPEC_FILE, where=str(path), made_by="bce convert")
     spec = spec_from_json(values, where=f"{path}:{SPEC_FILE}")
     found = sha256_of(flatbuffer, labels, canonical_json(values))  # of what is there, keys of later versions included
-    if spec.sha256 != found:
-        message = (
-            f"{path}: damaged or changed since it was made (hash expected {spec.sha256[:12]}.., "
-            f"found {found[:12]}..); copy it again or run bce convert"
-        )
-        raise SpecError(message)
+    refuse_changed(spec.sha256, found, where=str(path))
     if labels != _labels_text(spec):
         message = f"{path}: {LABELS_FILE} must be {list(spec.outputs)} as in {SPEC_FILE}, found {labels[:80]!r}"
         raise SpecError(message)

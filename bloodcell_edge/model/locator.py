@@ -23,7 +23,7 @@ from ..imaging.image import resize
 from ..imaging.light import Halves, find_unlit, halvings_until, meets_unlit
 from ..imaging.located import RED_CELL_UM, Box, Located, Rectangle, share_seen, sides_cut
 from ..imaging.ranks import ranked
-from .archive import open_archive, seal, sha256_of
+from .archive import open_archive, read_member, refuse_changed, seal, sha256_of
 from .decode import CHANNELS, FINE, FLOAT_SCALES, STRIDE, Decoder, Peak, Planes, Scale, as_bytes, different
 from .interpreter import Interpreter, interpreter_of
 from .locatorspec import LocatorSpec, locator_spec_from_json
@@ -88,20 +88,11 @@ def unpack_locator(content: bytes, *, where: str) -> LocatorFile:
     Raises:
         SpecError: no spec inside, or its hash does not fit the rest.
     """
-    flatbuffer, members = open_archive(content, (SPEC_FILE,), where=where, made_by="bce convert of a locator")
-    try:
-        values = json.loads(members[SPEC_FILE])
-    except ValueError as error:
-        message = f"{where}: {SPEC_FILE} cannot be read ({error}); copy the file again"
-        raise SpecError(message) from error
+    made_by = "bce convert of a locator"
+    flatbuffer, members = open_archive(content, (SPEC_FILE,), where=where, made_by=made_by)
+    values = read_member(members, SPEC_FILE, where=where, made_by=made_by)
     spec = locator_spec_from_json(values, where=f"{where}:{SPEC_FILE}")
-    found = sha256_of(flatbuffer, canonical_json(values))
-    if spec.sha256 != found:
-        message = (
-            f"{where}: damaged or changed since it was made (hash expected {spec.sha256[:12]}.., "
-            f"found {found[:12]}..); copy it again or run bce convert"
-        )
-        raise SpecError(message)
+    refuse_changed(spec.sha256, sha256_of(flatbuffer, canonical_json(values)), where=where)
     return LocatorFile(content, flatbuffer, spec)
 
 
