@@ -1,4 +1,4 @@
-"""What a model file says of itself, with the standard library alone; python read_spec.py FILE.tflite."""
+"""Model details, with the standard library alone; python read_spec.py FILE.tflite."""
 
 import json
 import sys

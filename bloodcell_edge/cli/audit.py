@@ -25,7 +25,7 @@ def audit(path: Path, group_by: Path | None, labels: tuple[str, ...] | None, as_
     """Count pictures and photographs, find copies, conflicting labels and leaking splits.
 
     Pictures that show the same photograph are found although rotated, flipped, sheared or shifted. Exits with 4 where a
-    photograph stands on both sides of TRAIN and TEST.
+    photograph is in both TRAIN and TEST.
 
     \b
     Example:

@@ -51,7 +51,7 @@ def benchmark(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Latency of decode, locate, resize and invoke on this machine, with memory and starting.
+    """Measure the time of every stage on this machine, memory, and start-up.
 
     Something that disturbs the measurement (other programs, heat, a weak supply) makes a result invalid; it says what.
     With --recommend all .tflite files of a run folder are tried.

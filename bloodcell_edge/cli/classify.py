@@ -20,7 +20,7 @@ from .terminal.options import PATH, force_option, json_option, say_choice, say_n
 def classify(
     paths: tuple[Path, ...], model: str | None, threads: int, csv_file: Path | None, force: bool, as_json: bool
 ) -> None:
-    """Name the cell in each picture, with the interpreter alone.
+    """Classify the white cells in pictures.
 
     Folders are walked. A file that cannot be read is a line with its error; the rest go on, and the exit code is 1.
     --json prints a JSON document a line.

@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("model", required=False)
-@click.option("--int8", is_flag=True, help="Integers inside, uint8 pictures in.")
-@click.option("--float16", is_flag=True, help="Half the size, float inside.")
-@click.option("--dynamic", is_flag=True, help="int8 weights, float inside.")
-@click.option("--float32", is_flag=True, help="As trained.")
-@click.option("--representative", type=PATH, metavar="DATA", help="Calibrate on these.  [default: training pictures]")
+@click.option("--int8", is_flag=True, help="Integer weights and activations, uint8 input.")
+@click.option("--float16", is_flag=True, help="float16 weights, half the size.")
+@click.option("--dynamic", is_flag=True, help="int8 weights, float activations.")
+@click.option("--float32", is_flag=True, help="float32, as trained.")
+@click.option(
+    "--representative", type=PATH, metavar="DATA", help="Representative dataset.  [default: training pictures]"
+)
 @click.option("--out", type=PATH, metavar="DIR", help="Folder for the files.  [default: beside the .keras]")
 @click.option("--allow-small", is_flag=True, help="Accept fewer than 50 representative pictures, or a class missing.")
 @labels_option

@@ -17,16 +17,20 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=PATH)
-@click.option("--distill", is_flag=True, help="Train one student on what the runs say together.")
+@click.option("--distill", is_flag=True, help="Train one small model on the average of the runs.")
 @click.option(
-    "--recipe", type=click.Choice(["original", "field", "blood"]), help="The student's.  [default: of the first RUN]"
+    "--recipe",
+    type=click.Choice(["original", "field", "blood"]),
+    help="Recipe of the student.  [default: of the first RUN]",
 )
 @click.option("--backbone", help="Changes --recipe, as do the next four; see bce train.")
 @click.option("--alpha", type=click.FloatRange(0.1, 2.0), help="Width of the backbone.")
-@click.option("--size", type=click.IntRange(32, 1024), metavar="PX", help="Input side.")
-@click.option("--weights", metavar="imagenet|none|FILE", help="What to start from.")
-@click.option("--epochs", type=click.IntRange(1), help="Of the last stage.")
-@click.option("--name", help="Of the folder under runs/; the student's gets -student.  [default: ensemble and number]")
+@click.option("--size", type=click.IntRange(32, 1024), metavar="PX", help="Input size, pixels.")
+@click.option("--weights", metavar="imagenet|none|FILE", help="Initial weights.")
+@click.option("--epochs", type=click.IntRange(1), help="Epochs of the last stage.")
+@click.option(
+    "--name", help="Name of the folder under runs/; the student's gets -student.  [default: ensemble and number]"
+)
 @force_option
 @json_option
 def ensemble(

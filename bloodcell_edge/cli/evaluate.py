@@ -19,7 +19,7 @@ from .terminal.options import PATH, Terminal, echo_json, group_by_option, json_o
 def evaluate(
     arguments: tuple[str, ...], plots: Path | None, allow_seen: bool, group_by: Path | None, as_json: bool
 ) -> None:
-    """Figures of a .keras or .tflite model on labelled pictures that it has not seen.
+    """Evaluate a .keras or .tflite model on labelled pictures that it has not seen.
 
     \b
     Example:

@@ -35,7 +35,7 @@ def export(
     path: Path | None, slide: str | None, csv_file: str | None, json_file: str | None, crops: Path | None,
     reviewed: bool, cells: int, force: bool,
 ) -> None:  # fmt: skip
-    """Write what a store holds, as CSV, JSON, or pictures of cells in a folder for each class.
+    """Export results as CSV, JSON, or cell pictures in a folder per class.
 
     Give one of --csv, --json and --crops. All slides, unless --slide names one.
 

@@ -22,7 +22,7 @@ _HEATS = 256  # a heat of so much is a probability of 1
 @click.argument("model", required=False)
 @json_option
 def info(model: str | None, as_json: bool) -> None:
-    """What a model file says of itself, the oldest interpreter that runs it, and the model card.
+    """Model details: labels, figures, the oldest interpreter that runs it, and the model card.
 
     \b
     Example:

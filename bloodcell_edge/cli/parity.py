@@ -19,10 +19,12 @@ MOST_FLIPPED = 5
 @click.command()
 @click.argument("reference", required=False)
 @click.argument("candidates", metavar="[CANDIDATE...]", nargs=-1, type=PATH)
-@click.option("--data", type=PATH, metavar="DATA", help="Compare on these.  [default: the run's held-back pictures]")
-@click.option("--max-drop", type=float, default=1.0, help="Points of accuracy.")
-@click.option("--max-recall-drop", type=float, default=2.0, help="Points of any class's recall.")
-@click.option("--min-agreement", type=float, default=98.0, help="Percent of equal top labels.")
+@click.option(
+    "--data", type=PATH, metavar="DATA", help="Pictures to compare on.  [default: the run's held-back pictures]"
+)
+@click.option("--max-drop", type=float, default=1.0, help="Largest drop of accuracy, percentage points.")
+@click.option("--max-recall-drop", type=float, default=2.0, help="Largest drop of a class's recall, percentage points.")
+@click.option("--min-agreement", type=float, default=98.0, help="Least share of equal labels, percent.")
 @click.option("--allow-small", is_flag=True, help="Pass also with fewer than 100 pictures.")
 @json_option
 def parity(
@@ -35,7 +37,7 @@ def parity(
     allow_small: bool,
     as_json: bool,
 ) -> None:
-    """Prove that small files say what the Keras model says, from the same picture files; exit 4 where they do not.
+    """Check that converted files answer like the Keras model; exit 4 where they do not.
 
     Candidates default to all .tflite beside the reference. On the run's held-back pictures, a report that passed is
     written into the file that it is about.

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--source", default="camera:0", metavar="URL", help="folder:DIR, camera:0, http://..., fake:smear, ...")
 @click.option("--model", help="A .tflite, a run folder, or a shipped model.  [default: shipped, else runs/latest]")
-@click.option("--slide", metavar="NAME", help="What is counted together.  [default: the folder's name, else UTC now]")
-@click.option("--store", "store_file", type=PATH, default=Path("bloodcell.sqlite"), help="File of results.")
+@click.option("--slide", metavar="NAME", help="Slide name.  [default: the folder's name, else UTC now]")
+@click.option("--store", "store_file", type=PATH, default=Path("bloodcell.sqlite"), help="Results file.")
 @click.option("--watch", is_flag=True, help="Folders: go on with files that arrive.")
 @click.option("--every", type=click.FloatRange(0), metavar="S", help="Take a frame every S seconds; 0: each one.")
-@click.option("--on-change", is_flag=True, help="Take each field once at rest.  [default for cameras]")
+@click.option("--on-change", is_flag=True, help="Take each field once, when the stage rests.  [default for cameras]")
 @click.option("--on-key", is_flag=True, help="Take a field when a key is pressed.")
 @click.option("--cells", type=click.IntRange(1), default=200, help="Identified cells at which a camera stops.")
 @click.option(
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     "limits",
     multiple=True,
     metavar="NAME=N",
-    help="Of the gate: focus, dark, bright, cast, empty, repeated. Fields in the store are not judged again.",
+    help="Quality gate: focus, dark, bright, cast, empty, repeated. Fields in the store are not judged again.",
 )
-@click.option("--crop-mb", type=click.IntRange(0), default=200, help="Room for pictures of cells, MB; 0 keeps none.")
+@click.option("--crop-mb", type=click.IntRange(0), default=200, help="Most space for cell pictures, MB; 0 keeps none.")
 @click.option("--threads", type=click.IntRange(1), help="Cores for one cell.  [default: the fastest, by trying]")
 @click.option("--json", "as_json", is_flag=True, help="A JSON line a field, also on a terminal.")
 def run(
@@ -62,7 +62,7 @@ def run(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Take fields in, find and name their white cells, and keep the count in a file.
+    """Count white cells in images and save the results.
 
     The same picture on the same slide is counted once, so a run that was interrupted goes on where it was. A camera
     stops at --cells identified cells, a folder at its end. Away from a terminal each field is a JSON line on stdout.

@@ -21,26 +21,32 @@ from .terminal.search import summary, train_command
 
 @click.command()
 @click.argument("paths", metavar="DATA...", nargs=-1, required=True, type=PATH)
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Stop after these.  [default: no limit]")
 @click.option(
-    "--trials", type=click.IntRange(1), help="Candidates of rung 1.  [default: 30; with --minutes again and again]"
+    "--minutes", type=click.FloatRange(min=0, min_open=True), help="Stop after this many minutes.  [default: no limit]"
 )
 @click.option(
-    "--recipe", type=click.Choice(["field", "blood"]), default="blood", help="What the candidates are variants of."
+    "--trials",
+    type=click.IntRange(1),
+    help="Candidates of the first rung.  [default: 30; with --minutes again and again]",
 )
-@click.option("--view", type=click.Choice(["frame", "cell"]), help="What one picture gives.  [default: the recipe's]")
-@click.option("--weights", metavar="imagenet|FILE", help="What to start from.  [default: imagenet]")
+@click.option(
+    "--recipe", type=click.Choice(["field", "blood"]), default="blood", help="Recipe that the candidates vary."
+)
+@click.option(
+    "--view", type=click.Choice(["frame", "cell"]), help="Whole pictures or located cells.  [default: the recipe's]"
+)
+@click.option("--weights", metavar="imagenet|FILE", help="Initial weights.  [default: imagenet]")
 @click.option(
     "--sizes",
     default="96,128,160,224",
     callback=lambda _, __, value: parse_sizes(value),
     metavar="PX,...",
-    help="Input sides to choose from.",
+    help="Input sizes to choose from.",
 )
-@click.option("--seed", type=click.IntRange(0), help="Of everything drawn.  [default: 0]")
+@click.option("--seed", type=click.IntRange(0), help="Random seed.  [default: 0]")
 @group_by_option
 @labels_option
-@click.option("--name", default="search", help="Of the folder under searches/.")
+@click.option("--name", default="search", help="Name of the folder under searches/.")
 @force_option
 @json_option
 def search(

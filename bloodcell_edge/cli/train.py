@@ -30,25 +30,31 @@ _OF_THE_RECIPE = ("recipe", "view", "backbone", "alpha", "size", "weights", "epo
     "--recipe",
     type=click.Choice(["original", "field", "blood"]),
     default="blood",
-    help="How to train.",
+    help="Training recipe.",
     show_default=True,
 )
-@click.option("--view", type=click.Choice(["frame", "cell"]), help="What one picture gives.  [default: the recipe's]")
-@click.option("--backbone", help="Of keras.applications.  [default: mobilenet_v2]")
-@click.option("--alpha", type=click.FloatRange(0.1, 2.0), help="Width of the backbone.  [default: 1.0]")
-@click.option("--size", type=click.IntRange(32, 1024), metavar="PX", help="Input side.  [default: the recipe's]")
-@click.option("--weights", metavar="blood|imagenet|none|FILE", help="What to start from.  [default: imagenet]")
-@click.option("--epochs", type=click.IntRange(1), help="Of the last stage.  [default: the recipe's]")
-@click.option("--fine-tune", type=click.IntRange(-1), metavar="N", help="Backbone blocks to train, -1 for all.")
-@click.option("--seed", type=click.IntRange(0), help="Of everything drawn.  [default: 0]")
-@click.option("--split-seed", type=click.IntRange(0), help="Of the split alone, for bce ensemble.  [default: --seed]")
 @click.option(
-    "--recipe-file", type=PATH, metavar="JSON", help="A recipe as bce search writes it, in place of all these."
+    "--view", type=click.Choice(["frame", "cell"]), help="Whole pictures or located cells.  [default: the recipe's]"
 )
-@click.option("--locator", is_flag=True, help="Train what finds the cells, on boxes and pictures of one cell each.")
+@click.option("--backbone", help="Network, a name in keras.applications.  [default: mobilenet_v2]")
+@click.option("--alpha", type=click.FloatRange(0.1, 2.0), help="Width of the backbone.  [default: 1.0]")
+@click.option(
+    "--size", type=click.IntRange(32, 1024), metavar="PX", help="Input size, pixels.  [default: the recipe's]"
+)
+@click.option("--weights", metavar="blood|imagenet|none|FILE", help="Initial weights.  [default: imagenet]")
+@click.option("--epochs", type=click.IntRange(1), help="Epochs of the last stage.  [default: the recipe's]")
+@click.option("--fine-tune", type=click.IntRange(-1), metavar="N", help="Backbone blocks to train, -1 for all.")
+@click.option("--seed", type=click.IntRange(0), help="Random seed.  [default: 0]")
+@click.option(
+    "--split-seed", type=click.IntRange(0), help="Random seed of the split, for bce ensemble.  [default: --seed]"
+)
+@click.option(
+    "--recipe-file", type=PATH, metavar="JSON", help="Recipe file of bce search, in place of all these options."
+)
+@click.option("--locator", is_flag=True, help="Train the network that finds the cells.")
 @group_by_option
 @labels_option
-@click.option("--name", help="Of the run folder.  [default: recipe and number]")
+@click.option("--name", help="Name of the run folder.  [default: recipe and number]")
 @force_option
 @json_option
 def train(

@@ -22,10 +22,7 @@ def galleries(part: Read, most: int, level: int) -> Iterator[str]:
         most: crops of a class to show.
         level: of the headings.
     """
-    yield paragraph(
-        f"Each with its score and its number in the store: at most {most} of a class, those first that the model was "
-        "least sure of."
-    )
+    yield paragraph(f"Each with its score and its number in the store: at most {most} of a class, least certain first.")
     yield _reviews(part)
     numbers = {row["label"]: row for row in part.cells(
         "cells.label, count(*) AS n, count(jpeg) AS kept", where="counted = 1", rest="GROUP BY 1"

@@ -219,7 +219,7 @@ def _differential(part: Read) -> Iterator[str]:
     )
     yield paragraph(
         f"Shares are of the {count.identified} identified {count.unit}; that of {UNIDENTIFIED} is of all {part.total} "
-        "counted. As counted: exact (Clopper-Pearson) intervals, for the luck of which were met; they know nothing of "
+        "counted. As counted: exact (Clopper-Pearson) intervals, for sampling error only; they know nothing of "
         "the model's mistakes."
     )
     yield from map(paragraph, _explained(count))
@@ -367,7 +367,7 @@ def _model(part: Read) -> str:
         ("Made with", f"bloodcell_edge {spec.bce_version}" if spec.bce_version else None),
         *(("Attribution", line) for line in spec.attribution),
     ]
-    return table("What the model's file says of itself", ("What", "Value"), rows, kind="words")
+    return table("Model details", ("What", "Value"), rows, kind="words")
 
 
 def _taught(training: Mapping[str, Any]) -> str | None:

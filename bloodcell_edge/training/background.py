@@ -160,7 +160,7 @@ def learn_background(state: TrainingRun, unknown: Sequence[Picture], *, remember
     """
     recipe, report = state.recipe, state.report
     if not unknown:
-        report.say("no pictures of other classes: nothing is learnt of what is none of these")
+        report.say("no pictures of other classes: the model cannot learn to reject other cells")
         return None
     with report.bar("read others") as progress:
         features = remember or not all(picture.group for picture in unknown)

@@ -133,7 +133,7 @@ def test_the_page_says_what_counted(store):
     assert rows["Reject threshold"] == ["0.500"]
     assert rows["Store"] == [str(store.path)]
     assert rows["Report made"] == ["2026-02-03 04:05:06 UTC"]
-    assert page.table("What the model's file")["Accuracy, held back"] == [
+    assert page.table("Model details")["Accuracy, held back"] == [
         "92.0 % of 306 pictures, 95 % interval 87.0–95.0 %, before conversion"
     ]
     assert INTENDED_USE in page.text

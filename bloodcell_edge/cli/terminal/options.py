@@ -27,7 +27,7 @@ group_by_option = click.option(
     "--group-by", type=PATH, metavar="CSV", help="Columns file,group: pictures of one photograph or cell."
 )
 labels_option = click.option(
-    "--labels", callback=lambda _, __, value: parse_labels(value), metavar="L,...", help="Classes, in output order."
+    "--labels", callback=lambda _, __, value: parse_labels(value), metavar="L,...", help="Class names, in output order."
 )
 force_option = click.option("--force", is_flag=True, help="Replace what is there already.")
 

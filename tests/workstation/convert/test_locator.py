@@ -95,9 +95,10 @@ def test_a_run_without_files_or_unfinished_says_what_to_do(locator_run, tmp_path
         convert_locator(run.path)
 
 
+@pytest.mark.timeout(1800)
 def test_the_commands_take_a_locators_run(bce, boxed_fields, workspace):
     """Train, convert and parity by the command: JSON with the same keys, exit code 4 where the gate does not hold."""
-    trained = bce("train", "--locator", str(boxed_fields), "--epochs", "1", "--name", "l", "--json", timeout=300)
+    trained = bce("train", "--locator", str(boxed_fields), "--epochs", "1", "--name", "l", "--json", timeout=900)
     assert trained.returncode == 0, trained.stderr
     said = json.loads(trained.stdout)
     assert said["run"] == "runs/l"
