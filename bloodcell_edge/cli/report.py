@@ -27,7 +27,8 @@ def report(
 ) -> None:
     """One HTML page of a training run, or of a slide: its differential with intervals, its cells, its refused fields.
 
-    RUN is a run folder, runs/latest by default; with --store or --slide the page is of a slide.
+    RUN is a run folder; with --store or --slide the page is of a slide. With none of them it is of the newer of
+    runs/latest and bloodcell.sqlite.
 
     \b
     Example:
@@ -37,6 +38,11 @@ def report(
     """
     from ..files import refuse_existing, write_text
 
+    if out is not None and out.suffix.lower() not in (".html", ".htm"):
+        message = f"--out {out}: a report is an HTML page, expected FILE.html; a browser prints it to PDF"
+        raise click.UsageError(message)
+    if run is None and store is None and slide is None:
+        store = _newer_store(asked=cells is not None)
     if store is None and slide is None:
         if cells is not None:
             message = "--cells is for a slide: give --store or --slide with it"
@@ -51,6 +57,21 @@ def report(
         refuse_existing(out, force=force)  # the default place is the report's own, made anew each time
     write_text(out or usual, page)
     click.echo(str(out or usual))
+
+
+def _newer_store(*, asked: bool) -> Path | None:
+    """The store in this folder where it is newer than the latest run, or a slide is asked for; says so on stderr."""
+    from ..runs import LATEST, RunFolder
+    from ..slide.reader import DEFAULT_STORE
+
+    if not DEFAULT_STORE.is_file():
+        return None
+    metrics = RunFolder(LATEST).metrics
+    if metrics.is_file():
+        if not asked and metrics.stat().st_mtime >= DEFAULT_STORE.stat().st_mtime:
+            return None
+        click.echo(f"store: {DEFAULT_STORE} (newer than {LATEST}; bce report {LATEST} means the run)", err=True)
+    return DEFAULT_STORE
 
 
 def _of_run(run: Path | None) -> tuple[str, Path]:

@@ -10,7 +10,7 @@ import click
 
 from .terminal.options import PATH, say_choice
 from .terminal.run_options import check_scale, choose_trigger, default_slide, parse_limits
-from .terminal.screen import differential_text, open_screen, say_end, say_notice
+from .terminal.screen import differential_text, open_screen, refusals_text, say_end, say_notice
 from .terminal.signals import asked_to_finish
 
 if TYPE_CHECKING:
@@ -112,6 +112,8 @@ def run(
                 if done is not None:
                     say_end(done, screen, cells)
                 reading = store.reading(name, classifier.spec)
+                if refused := store.refusals(reading):
+                    screen.say(refusals_text(refused))
                 if reading in store.readings():
                     counted = differential_text(store.differential(reading, cells=cells))
                     screen.result(f"slide {reading.slide}, store {store_file}\n{counted}")

@@ -8,12 +8,13 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..closing import Closing
 from ..errors import MissingFile, StoreError
+from ..imaging.quality import QualityLimits
 from ..imaging.views import EDGE
 from ..model.microscope import POOL, REMEMBERED, FirstLook, Microscope
 from ..model.spec import ModelSpec, spec_from_json
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 
 DEFAULT_STORE = Path("bloodcell.sqlite")
+
+_QUESTIONS = {one.name for one in fields(QualityLimits)}  # of the quality gate
 
 CUT_UNIDENTIFIED, CUT_NOT_EVALUATED = 1, 2
 """Rules for cut cells: each is UNIDENTIFIED, and without overlap counted so (before version 2 of the store); one of
@@ -245,6 +248,15 @@ class Reader(Closing):
         """What all used fields say together; None where they were not looked at together."""
         looks = self.first_looks(reading)
         return Microscope.of(looks) if looks else None
+
+    def refusals(self, reading: Reading) -> dict[str, int]:
+        """Refused fields by reason, most first; a field may have several, see `QualityLimits`."""
+        query = "SELECT reason FROM fields WHERE slide_id = ? AND model_id = ? AND status = 'refused'"
+        counts: Counter[str] = Counter()
+        for row in self.rows(query, (reading.slide_id, reading.model_id)):
+            named = {part.split()[0] for part in row["reason"].split(", ")} & _QUESTIONS
+            counts.update(named or {"other"})
+        return dict(counts.most_common())
 
     def fingerprints(self, reading: Reading, most: int) -> list[bytes]:
         """Of the last used fields that have one, at most so many, oldest first."""

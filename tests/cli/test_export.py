@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -171,12 +172,30 @@ def test_a_run_and_a_slide_do_not_mix(bce, arguments, said):
     assert said in result.stderr
 
 
-def test_neither_run_nor_store_is_the_latest_run(bce, path):
-    """A store in the folder changes nothing: `bce report` speaks of runs/latest."""
-    result = bce("report")
+def test_neither_run_nor_store_is_the_newer_of_both(bce, path):
+    """After `bce run` it is the slide; a run folder that is newer comes first, and --cells is of a slide."""
+    first = bce("report", "--cells", "1")
+    metrics = path.parent / "runs/latest/metrics.json"
+    metrics.parent.mkdir(parents=True)
+    metrics.write_text("{}")
+    os.utime(metrics, (1, 1))
+    second = bce("report")
+    os.utime(metrics)
+    third = bce("report")
 
-    assert result.returncode == 1
-    assert "runs/latest: no metrics.json here, expected a finished run folder" in result.stderr
+    assert first.returncode == second.returncode == 0, first.stderr + second.stderr
+    assert first.stdout.endswith(".html\n")
+    assert "store: bloodcell.sqlite (newer than runs/latest; bce report runs/latest means the run)" in second.stderr
+    assert third.returncode == 1
+    assert "runs/latest" in third.stderr
+
+
+def test_a_report_is_a_page(bce, path):
+    """Another ending is refused before anything is written."""
+    result = bce("report", "--store", path, "--out", "r.pdf")
+    assert result.returncode == 2
+    assert "--out r.pdf: a report is an HTML page, expected FILE.html" in result.stderr
+    assert not (path.parent / "r.pdf").exists()
 
 
 # examples

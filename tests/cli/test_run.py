@@ -247,6 +247,10 @@ def test_limits_and_the_scale_are_settable(bce, slides, cells, tmp_path):
     result = bce("run", "--source", "folder:A12", "--model", cells, "--limit", "focus=50", "--limit", "empty=0")
     assert {line["status"] for line in lines(result.stdout)} == {"refused"}
     assert all("(limit 50)" in line["reason"] for line in lines(result.stdout))
+    n = len(lines(result.stdout))
+    assert (
+        f"fields refused on this slide, which count nothing: focus {n} (--limit NAME=N moves a limit)" in result.stderr
+    )
 
     bce("run", "--source", "folder:A12", "--model", cells, "--slide", "b", "--um-per-px", "0.15", "--crop-mb", "0")
     ends = "fields JOIN slides ON slides.id = slide_id WHERE name = 'b'"

@@ -15,6 +15,8 @@ from ...text import interval, percent, printable, utc
 from .options import table
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ...records import Notice
     from ...slide.differential import Differential, Share
     from ...slide.run import FieldProgress, Outcome
@@ -224,6 +226,12 @@ def _share(share: Share | None, *, stated: bool) -> tuple[str, str]:
         return "-", "-"
     stated_share = share.percent if stated else None
     return percent(stated_share, whole=100), f"{interval((share.low, share.high), whole=100)} %"
+
+
+def refusals_text(refused: Mapping[str, int]) -> str:
+    """How many fields of a slide count nothing, and why."""
+    why = ", ".join(f"{name} {count}" for name, count in refused.items())
+    return f"fields refused on this slide, which count nothing: {why} (--limit NAME=N moves a limit)"
 
 
 def say_end(done: Outcome, screen: Screen, cells: int) -> None:
