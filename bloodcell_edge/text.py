@@ -26,6 +26,14 @@ def printable(text: str) -> str:
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
+def inert(text: str) -> str:
+    """Text for a cell of a table that a person opens: a spreadsheet runs what begins so, and shows this as it is.
+
+    An apostrophe goes before it (OWASP, CSV Injection).
+    """
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
 def percent(share: float | None, *, absent: str = "-", whole: float = 1) -> str:
     """A share in per cent: "97.6 %".
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bloodcell_edge.text import interval, percent
+from bloodcell_edge.text import inert, interval, percent
 
 
 def test_shares_are_told_in_per_cent():
@@ -31,3 +31,19 @@ def test_what_is_in_per_cent_already_is_only_rounded(number):
     """To the last bit: 100 / 100 * x is x."""
     assert percent(number, whole=100) == f"{number:.1f} %"
     assert interval((0, number), whole=100) == f"0.0 to {number:.1f}"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("=HYPERLINK(1)", "'=HYPERLINK(1)"),
+        ("+1", "'+1"),
+        ("-x.png", "'-x.png"),
+        ("@a", "'@a"),
+        ("a=b.png", "a=b.png"),
+        ("", ""),
+    ],
+)
+def test_a_spreadsheet_runs_nothing(text, told):
+    """What a spreadsheet would take for a formula is text."""
+    assert inert(text) == told

@@ -18,7 +18,7 @@ from ..files import beside
 from ..imaging.folder import picture_files
 from ..imaging.image import read_image
 from ..records import REASONS, Prediction, with_other
-from ..text import printable
+from ..text import inert, printable
 from .microscope import FirstLook, Microscope
 from .together import Together
 
@@ -132,7 +132,15 @@ class CsvSink:
         """A row a cell."""
         scores = [f"{prediction.scores[label]:.6f}" for label in self._labels]
         box = prediction.box or ("", "", "", "")
-        row = [file, prediction.label, f"{prediction.score:.6f}", *scores, *box, f"{prediction.latency_ms:.3f}", ""]
+        row = [
+            inert(file),
+            prediction.label,
+            f"{prediction.score:.6f}",
+            *scores,
+            *box,
+            f"{prediction.latency_ms:.3f}",
+            "",
+        ]
         self._writer.writerow([*row, prediction.mark, int(prediction.counted), prediction.reason])
 
     def no_cell(self, file: str) -> None:
@@ -141,7 +149,7 @@ class CsvSink:
 
     def error(self, file: str, reason: str) -> None:
         """A row with the reason alone."""
-        self._writer.writerow([file, *[""] * (len(self._labels) + 7), reason, "", "", ""])
+        self._writer.writerow([inert(file), *[""] * (len(self._labels) + 7), reason, "", "", ""])
 
 
 def classify_paths(classifier: Classifier, paths: Sequence[Path], sinks: Sequence[Sink]) -> int:

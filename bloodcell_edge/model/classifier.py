@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import SpecError
+from ..imaging.image import read_image
 from ..imaging.views import EDGE
 from ..records import LOW_SCORE, OTHER_CELL, UNIDENTIFIED, Prediction
 from .file import ModelFile, read_model_file
@@ -99,16 +100,21 @@ class Classifier:
             answers[row] = self.interpreter.scores(picture)[:labels]
         return answers
 
-    def classify(self, image: Image, located: Located | None = None) -> tuple[Prediction, ...]:
+    def classify(self, image: Image | str | Path, located: Located | None = None) -> tuple[Prediction, ...]:
         """Name the cells of one picture, or with view "frame" the picture.
 
         Args:
-            image: uint8 RGB, shape (height, width, 3), any size.
+            image: uint8 RGB, shape (height, width, 3), any size; or the path of a picture file.
             located: its cells, where they are known; None locates them, with view "cell".
 
         Returns:
             One for each cell, from top to bottom, none where no cell is found; one, without a box, for view "frame".
+
+        Raises:
+            MissingFile, PictureError: of a path, see `read_image`.
         """
+        if isinstance(image, str | Path):
+            image = read_image(image)
         begun = time.perf_counter()
         return self.answer(self.show(image, located), begun=begun)
 

@@ -17,6 +17,7 @@ from ..errors import StoreError
 from ..files import refuse_existing, write_bytes, write_csv
 from ..imaging.views import WHITE_CELL_UM
 from ..records import UNIDENTIFIED
+from ..text import inert
 from .differential import CELLS
 from .reader import Reader, Reading
 
@@ -60,12 +61,13 @@ def export_csv(store: Reader, stream: TextIO, *, slide: str | None = None) -> in
     for reading in store.readings(slide):
         for field, cells in _fields(store, reading):
             row = {
-                "slide": reading.slide,
-                "model": reading.model,
+                "slide": inert(reading.slide),
+                "model": inert(reading.model),
                 "model_sha256": reading.model_sha256,
                 "field": field["id"],
                 **{key: field[key] for key in ("path", "sha256", "taken_at", "status", "reason")},
             }
+            row["path"] = inert(field["path"])
             of_cells = [{"cell": cell["id"], **{key: cell[key] for key in _CELL_COLUMNS}} for cell in cells]
             writer.writerows(row | cell for cell in of_cells or [{}])
             number += max(1, len(cells))

@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -40,6 +41,19 @@ def test_a_picture_of_any_size_is_named(tiny_model, target, size):
         assert found.box is None
         assert 0 < found.latency_ms < 1000
         assert (image == colour).all()
+
+
+def test_a_path_is_a_picture(tiny_model, tmp_path):
+    """A str or a Path is read; one that is not there says so."""
+    classifier, path = Classifier.open(tiny_model()), tmp_path / "x.png"
+    image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    assert cv2.imwrite(str(path), image[..., ::-1])
+    (expected,) = classifier.classify(image)
+    for named in (path, str(path)):
+        (one,) = classifier.classify(named)
+        assert one.scores == expected.scores
+    with pytest.raises(MissingFile, match="no such file"):
+        classifier.classify("not there.png")
 
 
 def test_classify_and_scores_agree(tiny_model):

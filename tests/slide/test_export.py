@@ -160,3 +160,16 @@ def test_no_crops_is_an_error_that_says_why(tmp_path):
 def test_the_labels_of_these_tests_are_the_missions(store):
     """The made-up model has the classes that the data reader looks for."""
     assert store.spec(store.readings("A")[0]).labels == LABELS
+
+
+def test_a_csv_runs_nothing_in_a_spreadsheet(tmp_path):
+    """Names of slides and files that look like formulas are text."""
+    with Store.open(tmp_path / "s.sqlite") as to:
+        reading = to.reading("=cmd|' /C calc'!A0", spec())
+        to.add(reading, replace(field(1, "MONOCYTE"), path="-1+1.png"))
+        to.flush()
+        out = io.StringIO()
+        export_csv(to, out)
+    (row,) = csv.DictReader(io.StringIO(out.getvalue()))
+    assert row["slide"] == "'=cmd|' /C calc'!A0"
+    assert row["path"] == "'-1+1.png"
