@@ -40,9 +40,9 @@ EDGE, TOUCHING = "edge", "touching"
 
 LEAST_SEEN = 0.75
 """Share of a cell, cut by the picture's edge or the rim of the light, that must be seen to name it: the least at which
-accuracy among named cells is still inside the interval of whole ones. Of 728 held-back cells cut at each side the
-shipped int8 file names 99.6 % right of those it names whole (98.8 to 99.9 %), 98.9 % with 75 % left, 98.1 % with 70 %,
-95.4 % with 60 %, 92.1 % with half (benchmarks/cut_cells.py)."""
+accuracy among named cells is still inside the interval of whole ones. Of 750 held-back cells cut at each side the
+shipped int8 file names 99.5 % right of those it names whole (98.6 to 99.9 %), 99.0 % of those that it takes for seen by
+80 %, 97.1 % by 70 %, 90.8 % by 60 %, 86.1 % by half (benchmarks/cut_cells.py)."""
 
 NONE_CUT = math.inf
 """In place of `LEAST_SEEN`: a cell cut at all is marked, as was the rule before version 2 of the store."""
