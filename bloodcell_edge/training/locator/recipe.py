@@ -27,7 +27,7 @@ class LocatorRecipe:
         judged: scenes of held-back pieces that the threshold is chosen by, and files are compared on.
     """
 
-    epochs: int = 56
+    epochs: int = 32
     steps: int = 250
     batch: int = 16
     rate: float = 2.5e-3
