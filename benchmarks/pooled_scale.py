@@ -2,8 +2,9 @@
 
     python benchmarks/pooled_scale.py [--shared ../shared] [--model FILE.tflite] [--every N] [--json]
 
-Pictures are those that the shipped file was not trained on. Each source is shown twice: every picture by its own
-scale, and by the scale of all that share its microscope (`dataset.pooled`). Per source: pictures, how far single scales
+Nothing is chosen by these figures. Pictures are those that the shipped file was not trained on. Each source is shown
+twice: every picture by its own scale, and by the scale of all that share its microscope (`dataset.pooled`). Per source:
+pictures, how far single scales
 spread (90th over 10th percentile), balanced accuracy both ways with its 95 % interval, and how many pictures are right
 with the pooled scale alone and with their own alone (McNemar's exact test). A mark or a rejection counts as wrong in
 neither: it is the name with the highest score that is compared.

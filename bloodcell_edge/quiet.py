@@ -10,9 +10,8 @@ import tempfile
 import threading
 from collections.abc import Iterator
 
-_ONE_AT_A_TIME = (
-    threading.RLock()
-)  # else one thread keeps the other's file for the real descriptor, and brings that back
+# Else one thread takes the other's file for the real descriptor, and brings that back.
+_ONE_AT_A_TIME = threading.RLock()
 
 
 @contextlib.contextmanager

@@ -70,7 +70,7 @@ def _newer_store(*, asked: bool) -> Path | None:
     if metrics.is_file():
         if not asked and metrics.stat().st_mtime >= DEFAULT_STORE.stat().st_mtime:
             return None
-        click.echo(f"store: {DEFAULT_STORE} (newer than {LATEST}; bce report {LATEST} means the run)", err=True)
+        click.echo(f"store: {DEFAULT_STORE}; bce report {LATEST} means the run", err=True)
     return DEFAULT_STORE
 
 

@@ -200,7 +200,7 @@ class _Loop:
         self._statuses = {"used": 0, "refused": 0}
         self._again = self._unreadable = 0
         self._together: Together[Waiting] | None = None  # made with the first frame
-        self._first_named: list[tuple[Waiting, FirstLook]] | None = None  # to be named again
+        self._first_named: dict[str, tuple[Waiting, FirstLook]] | None = None  # by picture; to be named again
         self._contradicted = False
 
     @property
@@ -216,7 +216,7 @@ class _Loop:
         waits = frame.file_sha256 is not None and not self._source.endless and self._overlap is None
         before, given = self._store.before(self._reading), self._settings.profile
         if not waits and given is None and before.count < POOL:
-            self._first_named = []
+            self._first_named = {}
         return Together(self._settings.together if waits else 1, before=before, given=given)
 
     def run(self, wanted: Trigger) -> Outcome:
@@ -294,9 +294,10 @@ class _Loop:
 
     def _see_again(self, frame: Frame, look: FieldLook) -> None:
         """A field of an earlier run, among the first ones, comes again: it can be named once more with the others."""
-        if self._first_named is not None and look.located is not None:
+        firsts = self._first_named
+        if firsts is not None and frame.sha256 not in firsts and look.located is not None:
             used = replace(look, reason="")  # which it is now for being a repetition
-            self._first_named.append((Waiting(frame, used, 0.0), FirstLook.of(frame.image, look.located)))
+            firsts[frame.sha256] = Waiting(frame, used, 0.0), FirstLook.of(frame.image, look.located)
 
     def _wait(self, together: Together[Waiting], frame: Frame, look: FieldLook, took_ms: float) -> None:
         """Let a field wait until the first ones can be named together; after that, name each when it comes."""
@@ -323,26 +324,25 @@ class _Loop:
             took_ms = field_.took_ms + (time.perf_counter() - start) * 1e3
             self._add(field_.frame, look, cells, took_ms, first)
             if first is not None and self._first_named is not None:
-                self._first_named.append((field_, first))
+                self._first_named[field_.frame.sha256] = field_, first
                 if self._together.count >= block_of(first.size):
                     self._name_again(self._together.said())
 
     def _name_again(self, microscope: Microscope) -> None:
         """Name the first fields of a camera once more: each was named when it came, by the few before it."""
-        fields, self._first_named = self._first_named or [], None
+        fields, self._first_named = self._first_named or {}, None
         self._write(self._store.flush)
         stored = defaultdict(list)
         for row in self._store.cells(self._reading):
             stored[row["sha256"]].append(row)
         changed = 0
-        for field_, first in fields:
-            before = {(row["x"], row["y"], row["width"], row["height"]): row for row in stored[field_.frame.sha256]}
+        for sha256, (field_, first) in fields.items():
+            before = {(row["x"], row["y"], row["width"], row["height"]): row for row in stored[sha256]}
             counted = frozenset(box for box, row in before.items() if row["counted"])
             cells = self._cells(
                 self._looking.prepared(field_.frame.image, shared(field_.look, first, microscope)), counted
             )
             scale = scale_of(microscope.red_cell_px(first))
-            sha256 = field_.frame.sha256
             self._write(partial(self._store.rename, self._reading, sha256, um_per_px=scale, cells=cells))
             labels = {cell.box: cell.label for cell in cells}
             changed += sum(labels.get(box) != row["label"] for box, row in before.items())

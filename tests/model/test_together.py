@@ -59,7 +59,8 @@ def test_a_long_slide_holds_the_last_fields_alone():
     together = Together(POOL)
     for number in range(10_000):
         together.add(number, look(40.0 if number < 9_000 else 48.0))
-        (_, _, last), *_ = together.take()[::-1] if together.complete else [(None, None, None)]
+        if together.complete:
+            last = together.take()[-1][2]
     assert last.fields == REMEMBERED
     assert last.rulers[SIZE].red_cell_px == 48.0
     assert len(together._looks) < 2 * REMEMBERED

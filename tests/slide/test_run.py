@@ -274,6 +274,20 @@ class Stream(Given):
     endless = True
 
 
+def test_a_field_that_comes_again_is_held_once(take, monkeypatch):
+    """A camera that shows two fields fifty times each names two again at the end, not a hundred."""
+    renamed, rename = [], Store.rename
+
+    def counting(store, reading, sha256, **values):
+        renamed.append(sha256)
+        rename(store, reading, sha256, **values)
+
+    monkeypatch.setattr(Store, "rename", counting)
+    done = take(Stream(*[picture(0), picture(1)] * 50), settings=Settings(overlap=True, cells=999))
+    assert (done.used, done.again) == (2, 98)
+    assert len(renamed) == len(set(renamed)) == 2
+
+
 @pytest.mark.parametrize("overlap", [False, True])
 def test_the_first_fields_of_a_camera_are_named_once_more(take, classifier, monkeypatch, tmp_path, overlap):
     """Each when it comes, by those before it; after 20 all have the scale of all, and what was counted stays."""
