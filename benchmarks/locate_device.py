@@ -1,17 +1,22 @@
 """The shipped locator on this machine: its time over that of the rules, and whether other kernels find the same cells.
 
-    python benchmarks/locate_device.py [--shared FOLDER] [--locator FILE] [--rounds 20] [--pictures 60]
+    python benchmarks/locate_device.py [--shared FOLDER] [--locator FILE] [--rules CHECKOUT] [--rounds 20]
+        [--pictures 60]
 
 Prints JSON. Both locators look at the same photographs in turns, on one core; a ratio is of the times of one round, and
-its median with the 5th and 95th percentile are printed. Other kernels are the interpreter's built-in ones, which
-tflite-runtime runs: cells that only one of the two finds are counted, but for those whose heat is within the file's own
-tolerance of its threshold.
+its median with the 5th and 95th percentile are printed. With --rules the rules are those of another checkout, such as
+`git worktree add ../rules cd62c61`, the last commit that had nothing else.
+
+Other kernels are the interpreter's built-in ones, which tflite-runtime runs: cells that only one of the two finds are
+counted, but for those whose heat is within the file's own tolerance of its threshold.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +27,7 @@ from locate_truth import SHARED, chosen
 
 from bloodcell_edge.imaging.image import read_image
 from bloodcell_edge.imaging.light import Halves
-from bloodcell_edge.imaging.locate import locate as by_rules
+from bloodcell_edge.imaging.locate import locate
 from bloodcell_edge.imaging.located import Locator, matches
 from bloodcell_edge.model.locator import LearnedLocator
 
@@ -35,9 +40,23 @@ def seconds(locator: Locator, images: Sequence[np.ndarray]) -> float:
     return time.perf_counter() - start
 
 
-def timed(locator: Locator, images: Sequence[np.ndarray], rounds: int) -> dict[str, object]:
+def rules_of(checkout: Path) -> Locator:
+    """The rules of another checkout, beside this one's: its package by another name."""
+    package = checkout / "bloodcell_edge"
+    spec = importlib.util.spec_from_file_location("rules_edge", package / "__init__.py")
+    if spec is None or spec.loader is None or not (package / "locate.py").is_file():
+        message = f"{checkout}: expected a checkout with bloodcell_edge/locate.py, as that of commit cd62c61"
+        raise SystemExit(message)
+    sys.modules["rules_edge"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules["rules_edge"])
+    locator: Locator = importlib.import_module("rules_edge.locate").locate
+    return locator
+
+
+def timed(locator: Locator, by_rules: Locator, images: Sequence[np.ndarray], rounds: int) -> dict[str, object]:
     """Time over that of the rules, in turns."""
-    seconds(locator, images[:5])
+    for which in (locator, by_rules):
+        seconds(which, images[:5])
     ratios, each = [], []
     for number in range(rounds):
         order = (locator, by_rules) if number % 2 else (by_rules, locator)
@@ -72,6 +91,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, default=SHARED, help="the folder that holds data/")
     parser.add_argument("--locator", default="shipped", help="a locator's .tflite, or: shipped")
+    parser.add_argument("--rules", type=Path, help="a checkout whose rules are timed; else this one's")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--pictures", type=int, default=60, help="photographs; as many of PBC for the kernels")
     arguments = parser.parse_args()
@@ -80,7 +100,8 @@ def main() -> None:
     files = sorted((arguments.shared / "data/photos").glob("*.jpg"))[:: max(280 // arguments.pictures, 1)]
     others = sorted((arguments.shared / "data/pbc").glob("*/*"))[:: 4400 // arguments.pictures]
     images = [read_image(file) for file in files[: arguments.pictures]]
-    figures: dict[str, object] = {"time over the rules": timed(locator, images, arguments.rounds)}
+    by_rules = rules_of(arguments.rules) if arguments.rules else locate
+    figures: dict[str, object] = {"time over the rules": timed(locator, by_rules, images, arguments.rounds)}
     if isinstance(locator, LearnedLocator):
         figures["other kernels"] = kernels(locator, [*images, *(read_image(file) for file in others)])
     print(json.dumps(figures, indent=1))
