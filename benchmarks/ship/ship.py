@@ -87,7 +87,7 @@ RAABIN = DataSource(
 )
 """What the locator learnt from besides `SOURCES`."""
 
-_NAMES = {source.folder: source.name for source in SOURCES}
+_NAMES = {source.folder: source.name for source in (*SOURCES, RAABIN)}
 _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
@@ -282,12 +282,17 @@ The weights were trained on these sets of photographs, and carry their terms wit
 """ + "\n".join(f"- {source.citation}" for source in (*SOURCES, RAABIN))
 
 
+def _named(folders: Sequence[str]) -> str:
+    """Sources by the names of the card."""
+    return " and ".join(_NAMES[folder] for folder in folders)
+
+
 def elsewhere(answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Rows of `benchmarks/leave_one_source_out.py`, by the names of the card."""
     kept = ("epochs", "labels", "n", "balanced_accuracy", "accuracy", "accuracy_interval")
     return [
         {
-            "trained_on": _NAMES[one["trained_on"]],
+            "trained_on": _named(one["trained_on"]),
             "tested_on": _NAMES[one["tested_on"]],
             **{key: one[key] for key in kept},
         }
@@ -305,7 +310,7 @@ def worst_mistakes(answers: Sequence[Mapping[str, Any]]) -> list[str]:
             np.fill_diagonal(confusion, 0)
             true, said = np.unravel_index(confusion.argmax(), confusion.shape)
             found.append(
-                f"Trained on {_NAMES[one['trained_on']]} alone, {confusion[true, said]} of "
+                f"Trained on {_named(one['trained_on'])} alone, {confusion[true, said]} of "
                 f"{sum(one['confusion'][true])} {LABELS[true].lower()}s of {_NAMES[one['tested_on']]} are called "
                 f"{LABELS[said].lower()}."
             )
@@ -319,7 +324,7 @@ def ingredients(answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         own = [one for one in answers if one["what"] == what and one["labels"] == "without notes"]
         row: dict[str, Any] = {"what": what}
         for one in own:
-            row.setdefault(f"{_NAMES[one['trained_on']]} to {_NAMES[one['tested_on']]}", []).append(
+            row.setdefault(f"{_named(one['trained_on'])} to {_NAMES[one['tested_on']]}", []).append(
                 one["balanced_accuracy"]
             )
         seeds = len({one["seed"] for one in own})
@@ -390,7 +395,9 @@ def main(
 
 
 def _lines(files: Sequence[Path]) -> list[dict[str, Any]]:
-    return [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines() if line]
+    """Of sources left out: not the summaries, and not what only measures."""
+    lines = [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines() if line]
+    return [line for line in lines if line.get("counts")]
 
 
 def _ship(

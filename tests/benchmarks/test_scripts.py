@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import click
 import numpy as np
 import pytest
 from cut_cells import CORNERS, SIDES, Asked, cut
 from cut_cells import table as cut_table
+from leave_one_source_out import changed, summary
 from loop_ratios import ratio
 from whole_slide import draw_slide, tenths, with_comment
 
 from bloodcell_edge.imaging.drawn import draw_field
 from bloodcell_edge.imaging.image import decode, encode_jpeg, read_image
+from bloodcell_edge.training.recipes import choose_recipe
 
 
 def test_tenths_of_a_steady_run_are_alike():
@@ -84,3 +87,25 @@ def test_a_ratio_line_judges_the_median():
     assert line.endswith("wanted <= 4    holds")
     assert ratio("x", [2, 3, 10], [1, 1, 1], least=2).endswith("wanted >= 2    holds")
     assert ratio("x", [2, 3, 10], [1, 1, 1], least=3.5).endswith("wanted >= 3.5  DOES NOT HOLD")
+
+
+def test_a_recipe_is_changed_by_name():
+    """Fields of the recipe and of its augmentation; what is no field, or has no value, is refused."""
+    recipe = changed(
+        choose_recipe("blood"), ["size=96", "ends_at=block_10_expand_relu", "zoom=0.4", "background=false"]
+    )
+    assert (recipe.size, recipe.ends_at, recipe.background) == (96, "block_10_expand_relu", False)
+    assert recipe.augmentation == replace(choose_recipe("blood").augmentation, zoom=0.4)
+    for wrong in ("sighs=96", "size", "size="):
+        with pytest.raises(click.BadParameter, match="expected FIELD=VALUE"):
+            changed(recipe, [wrong])
+
+
+def test_the_summary_is_of_sources_left_out_alone():
+    """Doubtful labels, and what only measures, count in neither mean nor worst."""
+
+    def line(source, balanced, labels="without notes", *, counts=True):
+        return {"tested_on": source, "balanced_accuracy": balanced, "labels": labels, "counts": counts}
+
+    lines = [line("a", 0.1, "all"), line("a", 0.8), line("b", 0.6), line("measured", 0.2, counts=False)]
+    assert summary(lines) == {"mean": pytest.approx(0.7), "worst": 0.6, "sources": {"a": 0.8, "b": 0.6}}

@@ -82,7 +82,7 @@ def test_a_picture_of_unknown_licence_is_not_shipped(tmp_path):
 def answer(seen, unseen, labels, balanced, what="all of it", seed=0):
     """A line of the leave-one-source-out benchmark."""
     return {
-        "what": what, "seed": seed, "epochs": 8, "trained_on": seen, "tested_on": unseen, "labels": labels, "n": 10,
+        "what": what, "seed": seed, "epochs": 8, "trained_on": [seen], "tested_on": unseen, "labels": labels, "n": 10,
         "balanced_accuracy": balanced, "accuracy": balanced, "accuracy_interval": [0.1, 0.9],
     }  # fmt: skip
 
