@@ -117,7 +117,7 @@ def test_a_device_gets_one_interpreter_and_no_tensorflow(requirements, machine, 
     """The base install is numpy, OpenCV, click and the one interpreter that has wheels for the machine."""
     names = set(asked_for(requirements, machine=machine, python=python))
 
-    assert names == {"numpy", "opencv-python-headless", "click"} | MACHINES[machine, python]
+    assert names == {"numpy", "opencv-python-headless", "click", "tifffile"} | MACHINES[machine, python]
 
 
 def test_tflite_runtime_never_meets_numpy_2(requirements):

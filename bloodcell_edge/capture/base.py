@@ -122,7 +122,7 @@ class BaseSource(Closing, ABC):
 
     def _note(
         self,
-        kind: Literal["lost", "back", "stale", "setting", "unreadable", "again", "ended"],
+        kind: Literal["lost", "back", "stale", "setting", "unreadable", "again", "ended", "left out"],
         text: str,
         path: Path | None = None,
         sha256: str | None = None,

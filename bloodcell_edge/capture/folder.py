@@ -9,7 +9,6 @@ network shares. Content that was handed out before under another name, or writte
 from __future__ import annotations
 
 import hashlib
-import os
 import stat
 import threading
 import time
@@ -25,9 +24,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingFile, NoPictures, PictureError
-from ..imaging.folder import natural_key, walk
-from ..imaging.image import SUFFIXES, decode
+from ..imaging.folder import list_folder
+from ..imaging.image import SUFFIXES, decode_picture
 from ..records import Frame
+from ..text import now
 from .base import TICK_S, BaseSource
 from .url import SourceUrl, option
 
@@ -70,8 +70,8 @@ class FolderOptions:
 class _Read:
     """What became of one file: a picture, or an error; no state where it is gone.
 
-    `proven`: whole by its own format. `again`: its content was taken in before, so it was not decoded. `ahead`: what
-    the listener made of the picture.
+    `left_out`: what else is in the file, in words. `proven`: whole by its own format. `again`: its content was taken in
+    before, so it was not decoded. `ahead`: what the listener made of the picture.
     """
 
     path: Path
@@ -80,6 +80,7 @@ class _Read:
     sha256: str | None = None
     image: Image | None = None
     error: str = ""
+    left_out: str = ""
     proven: bool = False
     again: bool = False
     ahead: PreparedField | None = None
@@ -115,6 +116,7 @@ class FolderSource(BaseSource):
         self._known: dict[Path, State] = {}
         self._given: dict[str, Path] = {}
         self._wake = threading.Event()
+        self._told_left_out = False
 
     def stop(self) -> None:
         """Let the iteration end soon; may be called from another thread, not from a signal handler: it takes a lock."""
@@ -153,13 +155,14 @@ class FolderSource(BaseSource):
                 yield frame
 
     def _listing(self) -> list[Path]:
-        """Picture files in natural order; OSError where the folder cannot be listed."""
-        if self._options.recursive:
-            self._folder.stat()  # walk would find nothing in a folder that is gone
-            return walk(self._folder)[0]
-        names = [name for name in os.listdir(self._folder) if not name.startswith(".")]  # noqa: PTH208 - names will do
-        names = [name for name in names if Path(name).suffix.lower() in SUFFIXES]
-        return [self._folder / name for name in sorted(names, key=natural_key)]
+        """Picture files in natural order; OSError where the folder cannot be listed. What is left out is told once."""
+        self._folder.stat()  # a folder that is gone would be an empty one
+        listing = list_folder(self._folder, recursive=self._options.recursive)
+        if listing.left_out and not self._told_left_out:
+            deeper = " (?recursive=1 looks into folders)" if listing.folders else ""
+            self._note("left out", f"{self.name}: {listing.left_out}{deeper}")
+            self._told_left_out = True
+        return list(listing.files)
 
     def _arrived(self) -> list[Path]:
         """What is new or has changed since it was read; waits for a folder that is gone, as a share may be."""
@@ -241,13 +244,17 @@ class FolderSource(BaseSource):
         if self._taken_before(sha256):
             return _Read(path, state, read_ns, sha256, again=True)
         try:
-            image = decode(data, name=str(path))
+            image, left_out = decode_picture(data, name=str(path))
         except PictureError as error:
             return _Read(path, state, read_ns, sha256, error=str(error))
-        return _Read(path, state, read_ns, sha256, image, proven=data.startswith(_PROVEN))
+        return _Read(path, state, read_ns, sha256, image, left_out=left_out, proven=data.startswith(_PROVEN))
 
     def _judged(self, read: _Read, *, arrived: bool) -> Frame | None:
         """The frame that a file gives; None, and perhaps a notice, where it gives none."""
+        if read.state is None and read.path.is_symlink() and not self._stopped.is_set():
+            self._note(
+                "unreadable", f"{read.path}: a link to a file that is not there; copy the file itself", read.path
+            )
         if read.state is None or self._stopped.is_set():
             return None
         self._known[read.path] = read.state
@@ -263,9 +270,21 @@ class FolderSource(BaseSource):
             self._note("again", f"{read.path}: the same picture as {earlier}", read.path, read.sha256)
             return None
         self._given.setdefault(read.sha256, read.path)
-        taken_at = datetime.fromtimestamp(read.state[1] / 1e9, timezone.utc)
+        if read.left_out:
+            self._note("left out", f"{read.path}: {read.left_out}", read.path, read.sha256)
+        taken_at = self._taken_at(read.path, read.state)
         number = self._next_number()
         return Frame(read.image, taken_at, read.read_ns, number, read.path, read.sha256, ahead=read.ahead)
+
+    def _taken_at(self, path: Path, state: State) -> datetime:
+        """The time of a file; now where no calendar has it."""
+        try:
+            return datetime.fromtimestamp(state[1] / 1e9, timezone.utc)
+        except (OverflowError, ValueError, OSError):
+            self._note(
+                "left out", f"{path}: its time is in no calendar; the time at which it is read stands for it", path
+            )
+            return now()
 
 
 def _ended(read: Future[_Read]) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from .terminal.options import PATH, force_option, json_option, say_choice, say_note
+from .terminal.options import PATH, force_option, json_option, say_choice, say_left_out, say_note
 
 
 @click.command()
@@ -43,7 +43,7 @@ def classify(
     sinks: Sinks = [JsonSink(sys.stdout) if as_json else TableSink(sys.stdout)]
     if csv_file is not None:
         sinks.append(CsvSink(csv_file, classifier.spec.labels))
-    failed = classify_paths(classifier, paths, sinks)
+    failed = classify_paths(classifier, paths, sinks, say=say_left_out)
     if failed:
         message = f"{failed} of the files could not be read; their lines say why"
         raise PictureError(message)

@@ -22,7 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import DataError, MissingFile, NoPictures
-from ..imaging.folder import walk
+from ..imaging.folder import list_folder
 from ..imaging.image import SUFFIXES
 from .pictures import LABELS, Dataset, Picture, Unreadable
 from .tables import read_rows
@@ -154,9 +154,11 @@ def _read_classes(folder: Path, root: Path, labels: tuple[str, ...], subset: str
         raise (DataError if classes else NoPictures)(message)
     skipped = sum(child.is_file() for child in folder.iterdir())
     for child in classes:
-        files, other = walk(child)
-        skipped += other
-        pictures += [Picture(file, file.relative_to(root).as_posix(), names[child], None, subset) for file in files]
+        inside = list_folder(child)
+        skipped += inside.skipped
+        pictures += [
+            Picture(file, file.relative_to(root).as_posix(), names[child], None, subset) for file in inside.files
+        ]
     return pictures, skipped
 
 

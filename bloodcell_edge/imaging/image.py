@@ -13,11 +13,12 @@ import re
 import zlib
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ..errors import MissingFile, PictureError
+from . import tiff
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,16 +28,20 @@ if TYPE_CHECKING:
 IMAGE_VERSION = 1
 """Raise when the same file would give other pixels: caches and specs carry it."""
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"})
+SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".webp"})
 """File name endings (lower case) that count as pictures."""
 
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
-_SIGNATURES = (_JPEG, _PNG, b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_SIGNATURES = (_JPEG, _PNG, b"BM", *tiff.SIGNATURES)
 """How a file of each kind begins. What else OpenCV reads differs by machine, so it is not asked to."""
 
 _KEPT_BYTES = 31 << 20  # just below the most that glibc raises its threshold to on 64 bits, 32 MiB
 
 _BIT_DEPTHS = (8, 10, 12, 14, 16, 32)  # of samples; cameras put 10, 12 and 14 bits into 16
+
+_HOT = 5_000  # one sample in so many may be brighter than the camera's full scale: a hot pixel
+_BEYOND = 1.02  # times full scale that samples may still come to: noise, and an offset that was added
+_DEEP, _NEAR_FULL = 255, 0.9  # of full scale, from which it is taken for what it is
 
 _MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")  # 0 or a restart follow 0xFF in coded data (T.81, B.1.1.5)
 _END_OF_IMAGE = 0xD9
@@ -44,11 +49,18 @@ _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF markers: heig
 _MOST_PIXELS_PER_BYTE = 512  # a Huffman code is at least a bit, and each 8 x 8 block has one
 
 
+class Decoded(NamedTuple):
+    """A picture, uint8 RGB, shape (height, width, 3), and what of its file was left out, in words; empty: nothing."""
+
+    image: Image
+    left_out: str
+
+
 def read_image(path: str | Path) -> Image:
     """Read one picture file.
 
     Args:
-        path: a JPEG, PNG, TIFF or BMP file.
+        path: a JPEG, PNG, TIFF, BMP or WebP file.
 
     Returns:
         uint8 RGB, shape (height, width, 3), C-contiguous.
@@ -86,7 +98,7 @@ def decode(data: bytes, *, name: str = "picture") -> Image:
     A JPEG that was damaged in its middle cannot be told from a whole one: OpenCV does not pass on that libjpeg noticed.
 
     Args:
-        data: the whole content of a JPEG, PNG, TIFF (its first page) or BMP file, whatever its name.
+        data: the whole content of a JPEG, PNG, TIFF (its first picture), BMP or WebP file, whatever its name.
         name: what to call it in an error.
 
     Returns:
@@ -95,20 +107,39 @@ def decode(data: bytes, *, name: str = "picture") -> Image:
     Raises:
         PictureError: empty, truncated or not a picture.
     """
+    return decode_picture(data, name=name).image
+
+
+def decode_picture(data: bytes, *, name: str = "picture") -> Decoded:
+    """As `decode`, and what of the file it leaves out.
+
+    Args:
+        data: as for `decode`.
+        name: likewise.
+
+    Raises:
+        PictureError: likewise.
+    """
     if not data:
         message = f"{name}: empty file, expected a picture; copy it again"
         raise PictureError(message)
-    if not data.startswith(_SIGNATURES):
-        message = f"{name}: expected a JPEG, PNG, TIFF or BMP picture, found a file that begins with {data[:8]!r}"
+    if not (data.startswith(_SIGNATURES) or _is_webp(data)):
+        message = f"{name}: expected a JPEG, PNG, TIFF, BMP or WebP picture, found a file that begins with {data[:8]!r}"
         raise PictureError(message)
     if (data.startswith(_JPEG) and not _jpeg_is_whole(data)) or (data.startswith(_PNG) and not _png_chunks(data)):
         message = f"{name}: damaged, or ends too early ({len(data)} bytes found); copy it again"
         raise PictureError(message)
-    pixels = _opencv_decode(data)
+    special = tiff.read_tiff(data, name=name) if data.startswith(tiff.SIGNATURES) else tiff.Tiff(None)
+    pixels = _opencv_decode(data) if special.pixels is None else _to_rgb(special.pixels)
     if pixels is None:
         message = f"{name}: cannot be decoded ({len(data)} bytes), damaged or of a rare kind; save it as 8-bit PNG"
         raise PictureError(message)
-    return pixels
+    return Decoded(pixels, special.left_out)
+
+
+def _is_webp(data: bytes) -> bool:
+    """Of RIFF files those that hold a WebP picture (WebP Container Specification, "WebP file header")."""
+    return data.startswith(b"RIFF") and data[8:12] == b"WEBP"
 
 
 def _jpeg_is_whole(data: bytes) -> bool:
@@ -221,7 +252,9 @@ def to_8_bit(pixels: NDArray[Any]) -> Image:
     """Bring pixels of any integer or float depth to 8 bit without clipping what a person would see.
 
     Microscope cameras put 10, 12 or 14 bit samples into 16-bit files. The depth is taken as the smallest of
-    8, 10, 12, 14 and 16 that holds the brightest sample, which in a bright-field picture is near full scale.
+    8, 10, 12, 14 and 16 that holds the brightest samples, but for a few of hot pixels. In a bright-field picture they
+    are near full scale: where they are not, what is deeper than 8 bit is stretched until they are, so that the pictures
+    of one camera look alike on both sides of a depth.
 
     Args:
         pixels: any shape; uint8 is returned as it is. Floats are taken as 0..1, where they go beyond as integers are.
@@ -232,11 +265,24 @@ def to_8_bit(pixels: NDArray[Any]) -> Image:
     """
     if pixels.dtype == np.uint8:
         return pixels
-    brightest = float(np.max(pixels, where=np.isfinite(pixels), initial=0))
+    brightest, most = _brightest(pixels)
     scales = [2**bits - 1 for bits in _BIT_DEPTHS]
     if np.issubdtype(pixels.dtype, np.floating):
         scales = [1, *scales]
-    return _scaled(pixels, next((scale for scale in scales if brightest <= scale), scales[-1]))
+    full = next((scale for scale in scales if brightest <= scale * _BEYOND), scales[-1])
+    near = most if most <= full * _BEYOND else brightest
+    if full > _DEEP and near < _NEAR_FULL * full:
+        full = round(near / _NEAR_FULL)
+    return _scaled(pixels, full)
+
+
+def _brightest(pixels: NDArray[Any]) -> tuple[float, float]:
+    """The brightest sample but for a few, and the brightest of all; both 0 where none is brighter."""
+    finite = pixels[np.isfinite(pixels)] if np.issubdtype(pixels.dtype, np.floating) else pixels.ravel()
+    if not finite.size:
+        return 0.0, 0.0
+    place = finite.size - 1 - finite.size // _HOT
+    return max(float(np.partition(finite, place)[place]), 0.0), max(float(finite.max()), 0.0)
 
 
 def _scaled(pixels: NDArray[Any], full: int) -> Image:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from itertools import groupby
@@ -16,7 +16,7 @@ from ..closing import Closing
 from ..errors import MissingFile, PictureError
 from ..files import beside
 from ..imaging.folder import picture_files
-from ..imaging.image import read_image
+from ..imaging.image import decode_picture, read_file
 from ..records import REASONS, Prediction, with_other
 from ..text import inert, printable
 from .microscope import FirstLook, Microscope
@@ -152,13 +152,20 @@ class CsvSink:
         self._writer.writerow([inert(file), *[""] * (len(self._labels) + 7), reason, "", "", ""])
 
 
-def classify_paths(classifier: Classifier, paths: Sequence[Path], sinks: Sequence[Sink]) -> int:
+def _silent(text: str) -> None:
+    """For those who need not know what was left out."""
+
+
+def classify_paths(
+    classifier: Classifier, paths: Sequence[Path], sinks: Sequence[Sink], *, say: Callable[[str], None] = _silent
+) -> int:
     """Classify every picture and tell the sinks, one at a time.
 
     Args:
         classifier: an open model.
         paths: files and folders.
         sinks: who is told.
+        say: told in a line what of a folder or file was left out.
 
     Returns:
         How many files could not be read.
@@ -166,11 +173,11 @@ def classify_paths(classifier: Classifier, paths: Sequence[Path], sinks: Sequenc
     Raises:
         MissingFile, NoPictures: see `picture_files`.
     """
-    files = picture_files(paths)
+    files = picture_files(paths, say=say)
     failed = 0
     with ExitStack() as stack:
         told = [stack.enter_context(sink) for sink in sinks]
-        for file, answer in _answers(classifier, files):
+        for file, answer in _answers(classifier, files, say):
             failed += isinstance(answer, str)
             for sink in told:
                 _tell(sink, str(file), answer)
@@ -187,17 +194,21 @@ def _tell(sink: Sink, file: str, answer: tuple[Prediction, ...] | str) -> None:
             sink.answer(file, cell)
 
 
-def _answers(classifier: Classifier, files: Sequence[Path]) -> Iterator[tuple[Path, tuple[Prediction, ...] | str]]:
+def _answers(
+    classifier: Classifier, files: Sequence[Path], say: Callable[[str], None]
+) -> Iterator[tuple[Path, tuple[Prediction, ...] | str]]:
     """What is said of each file; the pictures of a folder share a microscope, as the fields of a slide do."""
     answer = _together if classifier.spec.shown_as.needs_cells else _one_by_one
     for _, some in groupby(files, key=lambda file: file.parent):
-        yield from answer(classifier, list(some))
+        yield from answer(classifier, list(some), say)
 
 
-def _one_by_one(classifier: Classifier, files: Iterable[Path]) -> Iterator[tuple[Path, tuple[Prediction, ...] | str]]:
+def _one_by_one(
+    classifier: Classifier, files: Iterable[Path], say: Callable[[str], None]
+) -> Iterator[tuple[Path, tuple[Prediction, ...] | str]]:
     for file in files:
         try:
-            yield file, classifier.classify(read_image(file))
+            yield file, classifier.classify(_read(file, say))
         except (PictureError, MissingFile) as error:
             yield file, str(error)
 
@@ -212,21 +223,30 @@ class _Looked:
     seconds: float
 
 
-def _together(classifier: Classifier, files: Sequence[Path]) -> Iterator[tuple[Path, tuple[Prediction, ...] | str]]:
+def _together(
+    classifier: Classifier, files: Sequence[Path], say: Callable[[str], None]
+) -> Iterator[tuple[Path, tuple[Prediction, ...] | str]]:
     """A block of pictures is looked at before any of it is named, by `model.together`'s rule."""
     waiting: Together[tuple[Path, _Looked | str]] = Together()
     for number, file in enumerate(files, 1):
-        looked = _look(classifier, file)
+        looked = _look(classifier, file, say)
         waiting.add((file, looked), None if isinstance(looked, str) else looked.first)
         if waiting.complete or number == len(files):
             for (one, seen), _, known in waiting.take():
                 yield one, seen if isinstance(seen, str) else _named(classifier, seen, known)
 
 
-def _look(classifier: Classifier, file: Path) -> _Looked | str:
+def _read(file: Path, say: Callable[[str], None]) -> Image:
+    decoded = decode_picture(read_file(file), name=str(file))
+    if decoded.left_out:
+        say(f"{file}: {decoded.left_out}")
+    return decoded.image
+
+
+def _look(classifier: Classifier, file: Path, say: Callable[[str], None]) -> _Looked | str:
     begun = time.perf_counter()
     try:
-        image = read_image(file)
+        image = _read(file, say)
         begun = time.perf_counter()
         located = classifier.locator(image)
     except (PictureError, MissingFile) as error:

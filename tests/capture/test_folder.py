@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import tifffile
 
 from bloodcell_edge.capture import open_source
 from bloodcell_edge.errors import NoPictures, SourceError
@@ -130,7 +133,7 @@ def test_pipes_and_folders_named_like_pictures_are_passed_over(fill, tmp_path):
     notices: list[Notice] = []
     with open_source(f"folder:{tmp_path}", notice=notices.append) as source:
         assert [level(frame) for frame in source] == [10]
-    assert notices == []
+    assert [notice.kind for notice in notices] == ["left out"]  # the folder, of which nothing else is said
 
 
 def test_a_folder_without_pictures_is_an_error(tmp_path):
@@ -358,3 +361,36 @@ def test_a_source_is_iterated_once_and_closed_twice(fill, tmp_path):
 
     assert "closed" in repr(source)
     assert not [thread for thread in threading.enumerate() if "reads folder" in thread.name]
+
+
+def test_what_is_left_out_is_told(fill, tmp_path):
+    """Other files, folders below, further pages of a TIFF, and a link to nothing."""
+    pages = io.BytesIO()
+    with tifffile.TiffWriter(pages) as writer:
+        for level_of_page in (20, 30):
+            writer.write(np.full((40, 60, 3), level_of_page, np.uint8), photometric="rgb", metadata=None)
+    fill("1.png", picture(10))
+    (tmp_path / "2.tif").write_bytes(pages.getvalue())
+    (tmp_path / "notes.txt").write_text("3")
+    (tmp_path / "deeper").mkdir()
+    (tmp_path / "4.png").symlink_to(tmp_path / "nothing.png")
+    notices: list[Notice] = []
+    with open_source(f"folder:{tmp_path}", notice=notices.append) as source:
+        assert [level(frame) for frame in source] == [10, 20]
+    told = [(notice.kind, notice.text.rpartition(": ")[2]) for notice in notices]
+    assert ("left out", "1 .txt; 1 folder not looked into (?recursive=1 looks into folders)") in told
+    assert ("left out", "1 further page left out") in told
+    assert any(kind == "unreadable" and "a link to a file that is not there" in text for kind, text in told)
+
+
+def test_a_time_of_no_calendar_is_told(fill, tmp_path):
+    """A file of the year 11476, as some file systems can keep it, is taken in at the time of reading."""
+    path = fill("1.png", picture(10))
+    notices: list[Notice] = []
+    with open_source(f"folder:{tmp_path}", notice=notices.append) as source:
+        taken_at = source._taken_at(path, (100, 3 * 10**20, 1))
+        assert abs((taken_at - datetime.now(timezone.utc)).total_seconds()) < 60
+        assert len(list(source)) == 1
+    assert [notice.text for notice in notices] == [
+        f"{path}: its time is in no calendar; the time at which it is read stands for it"
+    ]

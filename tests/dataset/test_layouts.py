@@ -110,7 +110,9 @@ def test_no_class_folder_at_all_is_an_error(tmp_path):
 def test_no_picture_is_an_error(tmp_path):
     """Class folders without a picture: the error counts what was skipped and names the suffixes."""
     lay(tmp_path, "NEUTROPHIL/n.gif", "NEUTROPHIL/n.txt")
-    with pytest.raises(NoPictures, match=r"no picture found \(2 other files skipped\); expected \.bmp, \.jpeg, \.jpg"):
+    with pytest.raises(
+        NoPictures, match=r"no picture found \(2 other files skipped\); expected \.bmp, \.jfif, \.jpe, \.jpeg"
+    ):
         load_data(tmp_path)
 
 

@@ -11,11 +11,11 @@ from folders import PNG, lay
 from bloodcell_edge.dataset.pictures import LABELS, Picture
 from bloodcell_edge.dataset.reading import read_each
 from bloodcell_edge.errors import NoPictures
-from bloodcell_edge.imaging.folder import walk
+from bloodcell_edge.imaging.folder import list_folder
 
 
 def pictures_of(folder: Path) -> list[Picture]:
-    return [Picture(path, path.name, LABELS[0]) for path in walk(folder)[0]]
+    return [Picture(path, path.name, LABELS[0]) for path in list_folder(folder).files]
 
 
 def test_unreadable_pictures_are_counted_and_named(tmp_path):

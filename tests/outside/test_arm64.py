@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SUITE, PYTHON = "bookworm", "3.11"  # Raspberry Pi OS follows Debian
 DEBIAN = "base-files,python3,python3-minimal,libpython3-stdlib,libstdc++6,libgcc-s1,zlib1g,libatomic1,libc6"
 PLATFORMS = ("manylinux2014_aarch64", *(f"manylinux_2_{minor}_aarch64" for minor in (17, 27, 28, 34)))
-PACKAGES = ("numpy", "opencv-python-headless", "ai-edge-litert", "click")
+PACKAGES = ("numpy", "opencv-python-headless", "ai-edge-litert", "click", "tifffile")
 CPU = "cortex-a72"  # of a Raspberry Pi 4; QEMU's own choice has kernels that it computes wrongly
 CORE = "processor\t: {}\nFeatures\t: fp asimd evtstrm crc32 cpuid\nCPU implementer\t: 0x41\nCPU part\t: 0xd08\n\n"
 CLASSIFY = "import sys; from bloodcell_edge.cli import main; sys.argv[0] = 'bce'; main()"

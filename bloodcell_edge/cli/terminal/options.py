@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ...text import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -87,6 +89,11 @@ def say_note(spec: ModelSpec) -> None:
     """Say on stderr what a person should be told of a model, where there is something."""
     if spec.note:
         click.echo(f"note: {spec.note}", err=True)
+
+
+def say_left_out(text: str) -> None:
+    """Say on stderr what of a folder or file was not looked at."""
+    click.echo(f"left out: {printable(text)}", err=True)
 
 
 def echo_json(value: Any) -> None:
