@@ -25,7 +25,7 @@ def audit(path: Path, group_by: Path | None, labels: tuple[str, ...] | None, as_
     """Count pictures and photographs, find copies, conflicting labels and leaking splits.
 
     Pictures that show the same photograph are found although rotated, flipped, sheared or shifted. Exits with 4 where a
-    photograph is in both TRAIN and TEST.
+    photograph is on two sides (train, val, test), or a table gives one file two labels.
 
     \b
     Example:
@@ -41,6 +41,8 @@ def audit(path: Path, group_by: Path | None, labels: tuple[str, ...] | None, as_
     terminal = Terminal()
     with terminal.bar("find photographs") as progress:
         found = run_audit(dataset, progress=progress)
+    for note in dataset.notes:
+        terminal.say(note)
     if dataset.skipped:
         terminal.say(f"skipped: {dataset.skipped} hidden files and files that are no pictures by their names")
     if as_json:
@@ -52,6 +54,11 @@ def audit(path: Path, group_by: Path | None, labels: tuple[str, ...] | None, as_
             f"{path}: {found.leaks} pictures have a copy of their photograph on the other side of the split; "
             "split by photograph, as bce train does"
         )
+        raise GateFailure(message)
+    twice = [one for one in found.conflicts if len(one["files"]) == 1]
+    if twice:
+        (file,), labelled = twice[0]["files"], " and ".join(twice[0]["labels"])
+        message = f"{path}: {len(twice)} files have two labels (the first: {file}, {labelled}); leave one row of each"
         raise GateFailure(message)
 
 

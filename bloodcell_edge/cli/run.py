@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .terminal.options import PATH, say_choice
-from .terminal.run_options import check_scale, choose_trigger, default_slide, parse_limits
+from .terminal.run_options import check_scale, choose_trigger, default_slide, folder_of, parse_limits
 from .terminal.screen import differential_text, open_screen, refusals_text, say_end, say_notice
 from .terminal.signals import asked_to_finish
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     "limits",
     multiple=True,
     metavar="NAME=N",
-    help="Quality gate: focus, dark, bright, cast, empty, repeated. Fields in the store are not judged again.",
+    help="Quality gate: focus, dark, bright, cast, empty, repeated, colour, swapped, negative. Fields in the store are not judged again.",
 )
 @click.option("--crop-mb", type=click.IntRange(0), default=200, help="Most space for cell pictures, MB; 0 keeps none.")
 @click.option("--threads", type=click.IntRange(1), help="Cores for one cell.  [default: the fastest, by trying]")
@@ -78,6 +78,7 @@ def run(
     from ..capture import open_source
     from ..model.choose import choose_model
     from ..model.classifier import Classifier
+    from ..slide.origin import note_folder, refuse_another_folder
     from ..slide.run import Settings, count_slide
     from ..slide.store import Store
 
@@ -94,7 +95,12 @@ def run(
                 screen.say(f"note: {classifier.spec.note}")
             if classifier.spec.view == "frame":
                 screen.say("this model takes whole pictures: one result a picture, not countable as cells")
-            name, done = slide or default_slide(source), None
+            folder, done = folder_of(source), None
+            name = slide or default_slide(folder)
+            if folder is not None:
+                if slide is None:
+                    refuse_another_folder(store, name, folder)
+                note_folder(store, store.reading(name, classifier.spec, file=str(path)), folder)
             try:
                 done = count_slide(
                     fields,

@@ -76,7 +76,7 @@ def audit(dataset: Dataset, *, sides: Mapping[str, str] | None = None, progress:
         unreadable=(*dataset.unreadable, *bad),
         duplicates=_copies(_listed(pictures, in_order(digests))),
         groups=_copies(members),
-        conflicts=_disagreeing(members, {picture.file: picture.label for picture in pictures}, "labels"),
+        conflicts=_conflicts(members, pictures),
         straddling=_disagreeing(members, side_of, "sides"),
         leaks=_leaks(straddling, side_of),
         group_of={picture.file: group for picture, group in zip(pictures, groups, strict=True)},
@@ -147,6 +147,18 @@ def _disagreeing(
     """Groups whose files have more than one value, with the values under `name`."""
     described = ({"files": list(files), name: _values(files, value_of)} for files in groups)
     return tuple(group for group in described if len(group[name]) > 1)
+
+
+def _conflicts(groups: Iterable[tuple[str, ...]], pictures: Sequence[Picture]) -> tuple[dict[str, list[str]], ...]:
+    """Groups with more than one label; a table may name one file twice, each time with another."""
+    labels: dict[str, set[str]] = defaultdict(set)
+    for picture in pictures:
+        labels[picture.file].add(picture.label or "")
+    described = (
+        {"files": sorted(set(files), key=files.index), "labels": sorted(set().union(*(labels[file] for file in files)))}
+        for files in groups
+    )
+    return tuple(group for group in described if len(group["labels"]) > 1)
 
 
 def _leaks(straddling: Iterable[tuple[str, ...]], side_of: Mapping[str, str | None]) -> int:

@@ -71,7 +71,7 @@ def evaluate_data(
     allow_seen: bool = False,
     report: Reporter = SILENT,
 ) -> Evaluated:
-    """What `bce evaluate` does: `evaluate_files` on DATA, of which TEST counts where it has one.
+    """What `bce evaluate` does: `evaluate_files` on DATA, of which test counts where it has one, else val.
 
     Args:
         model: see `evaluate_files`.
@@ -83,7 +83,9 @@ def evaluate_data(
     Raises:
         MissingFile, DataError, NoPictures: see `load_data` and `evaluate_files`.
     """
-    dataset = load_data(data, labels=model.spec.labels, group_by=group_by).only("test")
+    dataset, side = load_data(data, labels=model.spec.labels, group_by=group_by).held_out()
+    for note in (*dataset.notes, *([f"{data}: measured on its {side} pictures"] if side else [])):
+        report.say(note)
     return evaluate_files(model, dataset, allow_seen=allow_seen, report=report)
 
 

@@ -5,8 +5,8 @@ Four layouts are known, tried in this order:
 1. a CSV file with the columns ``file,label`` and optionally ``group``;
 2. a folder that holds such a CSV as ``labels.csv``;
 3. a folder with one folder per class, in any case;
-4. a folder with ``TRAIN/`` and/or ``TEST/`` inside, also a few levels down (the Kaggle set as it unpacks); what stands
-   beside them is not looked at.
+4. a folder with ``train/``, ``val/`` (or ``valid/``, ``validation/``) and ``test/``, or some of them, in any case, also
+   a few levels down (the Kaggle set as it unpacks); what stands beside them is not looked at.
 
 Links to files and to class folders are followed, links to folders further down are not.
 
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 import os
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,9 +26,11 @@ from ..errors import DataError, MissingFile, NoPictures
 from ..imaging.folder import list_folder
 from ..imaging.image import SUFFIXES
 from .pictures import LABELS, Dataset, Picture, Unreadable
-from .tables import read_rows
+from .tables import read_rows, read_table
 
-_SUBSETS = ("train", "test")
+_SUBSETS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+"""Names of folders, in lower case, and the side that each is."""
+
 _NESTING = 5  # levels looked at; dataset2-master/dataset2-master/images holds TRAIN in the archive that Kaggle gives
 
 
@@ -85,6 +88,7 @@ def load_all(
             unknown=first.unknown + unknown,
             unreadable=first.unreadable + other.unreadable,
             skipped=first.skipped + other.skipped,
+            notes=first.notes + other.notes,
         )
     return first
 
@@ -123,7 +127,7 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _subset_folders(folder: Path, labels: tuple[str, ...]) -> list[tuple[Path, str | None]]:
-    """The TRAIN and TEST folders nearest below, with the subset that each means; empty where there are none.
+    """The folders of sides nearest below, with the side that each is; empty where there are none.
 
     Class folders are not looked into: what is called "test" there is something else.
 
@@ -135,10 +139,12 @@ def _subset_folders(folder: Path, labels: tuple[str, ...]) -> list[tuple[Path, s
         found = {one: [child for child in _folders(one) if child.name.lower() in _SUBSETS] for one in level}
         roots = [one for one, subsets in found.items() if subsets]
         if len(roots) > 1:
-            message = f"{folder}: TRAIN and TEST are in several places ({', '.join(map(str, roots))}); give one of them"
+            message = (
+                f"{folder}: train, val or test are in several places ({', '.join(map(str, roots))}); give one of them"
+            )
             raise DataError(message)
         if roots:
-            return [(child, child.name.lower()) for child in found[roots[0]]]
+            return [(child, _SUBSETS[child.name.lower()]) for child in found[roots[0]]]
         below = [_folders(one) for one in level]
         level = [child for each in below if not any(one.name.upper() in labels for one in each) for child in each]
     return []
@@ -191,8 +197,9 @@ def _edits(a: str, b: str) -> int:
 
 def _read_csv(path: Path, labels: tuple[str, ...]) -> Dataset:
     pictures, missing = [], []
-    for number, row in enumerate(read_rows(path, ("file", "label")), 1):
-        file, label = Path(row["file"]).as_posix(), row["label"].strip().upper()
+    table = read_table(path, ("file", "label"))
+    for number, row in enumerate(table.rows, 1):
+        file, label = _as_it_lies(path.parent, row["file"]), row["label"].strip().upper()
         if not row["file"] or not label:
             message = f"{path}: picture {number}: expected a file and a label, found {row['file']!r}, {label!r}"
             raise DataError(message)
@@ -205,7 +212,17 @@ def _read_csv(path: Path, labels: tuple[str, ...]) -> Dataset:
             pictures.append(Picture(path.parent / file, file, label, group, None, scale, row.get("note", "").strip()))
         else:
             missing.append(Unreadable(file, f"{path.parent / file}: no such file, but {path.name} names it"))
-    return _dataset(path.parent, labels, pictures, unreadable=tuple(missing))
+    understood = (f"{path}: read with {table.understood}",) if table.understood else ()
+    return _dataset(path.parent, labels, pictures, unreadable=tuple(missing), notes=understood)
+
+
+def _as_it_lies(folder: Path, name: str) -> str:
+    """A file's name in a table as the file is called: with slashes, and in the Unicode form of this file system."""
+    for slashed in (name, name.replace("\\", "/")):
+        for one in (slashed, *(unicodedata.normalize(form, slashed) for form in ("NFC", "NFD"))):
+            if (folder / one).is_file():
+                return Path(one).as_posix()
+    return Path(name).as_posix()
 
 
 def _scale(text: str, path: Path, file: str) -> float | None:
@@ -213,7 +230,7 @@ def _scale(text: str, path: Path, file: str) -> float | None:
     if not text.strip():
         return None
     try:
-        scale = float(text)
+        scale = float(text.replace(",", "."))
     except ValueError:
         scale = math.nan
     if not 0 < scale < math.inf:
@@ -229,21 +246,23 @@ def _dataset(
     *,
     unreadable: tuple[Unreadable, ...] = (),
     skipped: int = 0,
+    notes: tuple[str, ...] = (),
 ) -> Dataset:
     known = tuple(picture for picture in pictures if picture.label in labels)
     unknown = tuple(picture for picture in pictures if picture.label not in labels)
-    return Dataset(root, labels, known, unknown, unreadable, skipped)
+    return Dataset(root, labels, known, unknown, unreadable, skipped, notes)
 
 
 def _with_groups(dataset: Dataset, path: Path) -> Dataset:
-    groups = {Path(row["file"]).as_posix(): row["group"].strip() or None for row in read_rows(path, ("file", "group"))}
+    rows = read_rows(path, ("file", "group"))
+    groups = {_known_by(row["file"]): row["group"].strip() or None for row in rows}
     beside = path.parent.resolve()
 
     def group_of(picture: Picture) -> str | None:
-        if picture.file in groups:
-            return groups[picture.file]
+        if _known_by(picture.file) in groups:
+            return groups[_known_by(picture.file)]
         whole = picture.path.resolve()
-        return groups.get(whole.relative_to(beside).as_posix()) if whole.is_relative_to(beside) else None
+        return groups.get(_known_by(whole.relative_to(beside).as_posix())) if whole.is_relative_to(beside) else None
 
     grouped = tuple(replace(picture, group=group_of(picture)) for picture in dataset.pictures)
     lost = [picture.file for picture in grouped if picture.group is None]
@@ -254,6 +273,11 @@ def _with_groups(dataset: Dataset, path: Path) -> Dataset:
         )
         raise DataError(message)
     return replace(dataset, pictures=grouped)
+
+
+def _known_by(name: str) -> str:
+    """A file's name for comparing: with slashes, and in one Unicode form."""
+    return unicodedata.normalize("NFC", Path(name.replace("\\", "/")).as_posix())
 
 
 def _suffix_list() -> str:

@@ -20,7 +20,7 @@ class Picture:
         file: its path below the DATA folder, with forward slashes; what reports call it.
         label: its class; None in a folder without labels; a name outside `Dataset.labels` for "none of these".
         group: what may not be split (a photograph, or a cell shown on several); None where it is not known.
-        subset: "train" or "test" where the folders say so.
+        subset: "train", "val" or "test" where the folders say so.
         um_per_px: its scale, where it is given; else its red cells tell it.
         note: a note on it in a table, such as a doubtful label.
         source: which DATA it came from where there are several; "" for the only or the first one.
@@ -55,6 +55,7 @@ class Dataset:
         unknown: pictures of other classes ("none of these").
         unreadable: files named by a CSV that are not there.
         skipped: hidden files and files without an image suffix.
+        notes: what was understood of tables that are not the usual ones, a line each.
     """
 
     root: Path
@@ -63,9 +64,10 @@ class Dataset:
     unknown: tuple[Picture, ...] = ()
     unreadable: tuple[Unreadable, ...] = ()
     skipped: int = 0
+    notes: tuple[str, ...] = ()
 
     def only(self, subset: str) -> Dataset:
-        """The pictures of one subset ("train", "test"), or all where none are so marked."""
+        """The pictures of one subset ("train", "val", "test"), or all where none are so marked."""
 
         def keep(pictures: tuple[Picture, ...]) -> tuple[Picture, ...]:
             return tuple(picture for picture in pictures if picture.subset == subset)
@@ -73,6 +75,12 @@ class Dataset:
         if not keep(self.pictures):
             return self
         return replace(self, pictures=keep(self.pictures), unknown=keep(self.unknown))
+
+    def held_out(self) -> tuple[Dataset, str]:
+        """What a model is measured on: the pictures of "test", else of "val", else all; and which of them, or ""."""
+        sides = {picture.subset for picture in self.pictures}
+        side = next((one for one in ("test", "val") if one in sides), "")
+        return (self.only(side) if side else self), side
 
     def by_label(self) -> dict[str, int]:
         """Number of pictures of each class, classes without any included."""

@@ -7,14 +7,14 @@ own; the defaults are measured (see `QualityLimits`).
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import PictureError
 from .hashes import perceptual_hash
-from .light import STEPS, Halves, lit
+from .light import STEPS, Halves, decades, lit
 from .ranks import by_level, level_reaching
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class QualityLimits:
-    """What a field must hold. 0 asks for nothing; for `bright` that is 1, for `cast` infinity.
+    """What a field must hold. 0 asks for nothing; for `bright`, `swapped` and `negative` that is 1, for `cast` infinity.
 
     The defaults were set on the odd-numbered BCCD photographs and 110 PBC pictures. Of the 143 even-numbered ones and
     of 110 other PBC pictures none is refused. Refused of the same, spoiled (benchmarks/locate_truth.py --only quality):
@@ -41,6 +41,11 @@ class QualityLimits:
         cast: largest ratio of two colours of the empty field.
         empty: least share of the field that is stained, 0..1; fields of the two sets have 0.22 to 0.74.
         repeated: least bits, of 128, by which the field must differ from every earlier one.
+        colour: least colour of what is stained, 0..1 (see `Stain`); a grey picture has 0, whole fields 0.45 and more.
+        swapped: how far nuclei may be redder than what is pale, decades of absorbance; of red and blue exchanged it is
+            0.1 and more, of whole fields 0.
+        negative: how far below the brightest the commonest brightness may be, 0..1: the empty field is bright and
+            common; it is 0.8 and more in nearly all negatives, 0.64 and less in whole fields.
     """
 
     focus: float = 3.2
@@ -49,6 +54,9 @@ class QualityLimits:
     cast: float = 2.2
     empty: float = 0.03
     repeated: float = 21
+    colour: float = 0.1
+    swapped: float = 0.06
+    negative: float = 0.8
 
 
 @dataclass(frozen=True)
@@ -56,7 +64,7 @@ class Verdict:
     """The answer to one question.
 
     Attributes:
-        name: focus, dark, bright, cast, empty or repeated, as in `QualityLimits`.
+        name: one of the attributes of `QualityLimits`.
         number: what was measured.
         limit: what it was held against.
         passed: the field is fit in this respect.
@@ -95,6 +103,9 @@ _RED_CELL_PX = 50  # pixels; the picture is halved until a red cell's diameter i
 _RED_CELL_SHARE = 0.18  # of the picture's shorter side, where its size is not known (0.2 in BCCD and in PBC)
 _PALE = STEPS // 16  # absorbance of red and green together; red cells have 0.09 to 0.2 decades
 _BITS = 128  # of a fingerprint
+_FEW = 50  # stained pixels, below which nothing is said of them
+_BRIGHT_RANK = 5  # per cent of the pixels are brighter than the empty field is taken for
+_FLAT = 5  # pixels each way: where no brightness changes over so much lies a border that was drawn
 _FADED = 3  # grey levels: fields with less contrast show nothing that could be sharp
 
 
@@ -132,22 +143,73 @@ def judge(
     counts = [by_level(small, channel) for channel in range(3)]
     light = [max(level_reaching(channel, 19, 20), 1) for channel in counts]
     fingerprint = b"" if earlier is None else perceptual_hash(image).tobytes()
+    stain = Stain.of(small)
     most = {
         "bright": float(counts[1][-1] / counts[1].sum()),
         "cast": max(light) / min(light),
+        "swapped": stain.swapped,
+        "negative": stain.negative,
     }
     least = {
         "focus": sharpness(small, scale),
         "dark": max(light) / 255,
         "empty": _stained_share(halves, halvings) if small is halves.at(halvings) else _stained_share(Halves(small), 0),
         "repeated": float(_difference(fingerprint, earlier or ())),
+        "colour": stain.colour,
     }
     verdicts = []
-    for name in ("focus", "dark", "bright", "cast", "empty", "repeated"):
-        limit = float(getattr(limits, name))
+    for name, limit in asdict(limits).items():
         number = most[name] if name in most else least[name]
         verdicts.append(Verdict(name, number, limit, number <= limit if name in most else number >= limit))
     return Quality(tuple(verdicts), fingerprint)
+
+
+@dataclass(frozen=True)
+class Stain:
+    """Whether a picture can be of a stained smear in bright field, by the absorbance of what is stained.
+
+    Romanowsky dyes and haemoglobin absorb green most; nuclei absorb red, too, and red cells blue.
+
+    Attributes:
+        colour: difference of the most and the least absorbed colour over the most absorbed one, at the 95th percentile
+            of the stained pixels; 1 where nothing is stained.
+        swapped: absorbance of blue over red in the darkest stained pixels, less that of the palest half, decades; 0
+            where the stained pixels absorb more blue than red, as red cells do.
+        negative: how far below the brightest (99th percentile of green) the commonest brightness is, of the range from
+            the 1st.
+    """
+
+    colour: float
+    swapped: float
+    negative: float
+
+    @classmethod
+    def of(cls, small: Image) -> Stain:
+        """Measure a picture, uint8 RGB, shape (height, width, 3), with red cells of 25 to 50 pixels."""
+        absorbed = decades()[small[::2, ::2]].reshape(-1, 3).astype(np.int32)  # enough, in a quarter of the time
+        above = absorbed - np.percentile(absorbed, _BRIGHT_RANK, axis=0).astype(np.int32)
+        stained = above[above[:, 1] >= _PALE]
+        if len(stained) < _FEW:
+            return cls(1.0, 0.0, _below_brightest(small))
+        most, least = stained.max(axis=1), stained.min(axis=1)
+        colour = np.percentile((most - least) / most, 95)
+        redder = stained[:, 2] - stained[:, 0]
+        dark, pale = (np.percentile(stained[:, 1], rank) for rank in (97, 50))
+        turn = np.median(redder[stained[:, 1] >= dark]) - np.median(redder[stained[:, 1] <= pale])
+        swapped = float(turn) / STEPS if np.median(redder) < 0 else 0.0
+        return cls(min(float(colour), 1.0), max(swapped, 0.0), _below_brightest(small))
+
+
+def _below_brightest(small: Image) -> float:
+    import cv2
+
+    green = cv2.extractChannel(small, 1)
+    window = np.ones((_FLAT, _FLAT), np.uint8)
+    changes = cv2.dilate(green, window) != cv2.erode(green, window)
+    levels = green[changes] if np.count_nonzero(changes) > green.size // 4 else green.ravel()
+    low, high = np.percentile(levels, (1, 99))
+    common = int(np.convolve(np.bincount(levels, minlength=256), np.ones(9, np.int64), "same").argmax())
+    return min(max(float((high - common) / max(high - low, 1)), 0.0), 1.0)
 
 
 def _reduced(image: Image, red_cell_px: float | None) -> tuple[int, float]:

@@ -20,6 +20,7 @@ from typing import Any
 from ..errors import StoreError
 from ..records import UNIDENTIFIED
 from ..slide.differential import CELLS, LOINC, Differential, Share
+from ..slide.origin import SOURCE
 from ..slide.reader import Reader
 from ..text import interval, percent, utc
 from .gallery import GALLERY, galleries
@@ -41,6 +42,9 @@ _WHY_REFUSED = {
     "cast": "colour cast",
     "empty": "nothing stained in it",
     "repeated": "an earlier field, again",
+    "colour": "no colour",
+    "swapped": "red and blue look exchanged",
+    "negative": "looks like a negative",
 }
 _EVENTS = {
     "lost": "the camera or folder gave nothing more",
@@ -310,7 +314,7 @@ def _others(field: sqlite3.Row) -> str:
 
 
 def _events(store: Reader, slide_id: int) -> str:
-    events = [row for row in store.events() if row["slide_id"] in (slide_id, None)]
+    events = [row for row in store.events() if row["slide_id"] in (slide_id, None) and row["kind"] != SOURCE]
     if not events:
         return ""
     numbers = Counter(row["kind"] for row in events)

@@ -214,6 +214,8 @@ def split_and_prepare(
         return _resume(run, recipe, report, remember=remember)
     if dataset.unknown and not recipe.background:
         report.say(f"left out as none of these: {counts_in_words(count_by_label(dataset.unknown))}")
+    for note in dataset.notes:
+        report.say(note)
     if dataset.skipped:
         report.say(f"skipped: {dataset.skipped} hidden files or files that are no pictures")
     features = remember or not all(picture.group for picture in dataset.pictures)

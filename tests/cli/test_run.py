@@ -185,7 +185,7 @@ def test_files_that_cannot_be_used(bce, slides, cells, tmp_path):
     assert refused["A12/3.png"].startswith("focus ")
     assert "at least 16 pixels" in refused["A12/4.png"]
     assert len(table(tmp_path / "bloodcell.sqlite")) == 7
-    assert table(tmp_path / "bloodcell.sqlite", "kind", "events") == [("unreadable",)] * 2
+    assert table(tmp_path / "bloodcell.sqlite", "kind", "events") == [("source",), *[("unreadable",)] * 2]
 
 
 @pytest.mark.parametrize(
@@ -444,3 +444,19 @@ def test_example_own_source(cells, tmp_path):
     said = example("own_source.py", cells, tmp_path / "s.sqlite", *files)
     assert "used=3, refused=0" in said
     assert "ended='source'" in said
+
+
+def test_two_patients_folders_of_one_name_are_two_slides(bce, cells, tmp_path):
+    """The second is refused by both names unless it is given a name; the first goes on as it did."""
+    for patient in ("A", "B"):
+        save(tmp_path / patient / "100x" / "1.png", ord(patient))
+    run = ("run", "--model", cells, "--store", "s.sqlite")
+    assert bce(*run, "--source", "folder:A/100x").returncode == 0
+    other = bce(*run, "--source", "folder:B/100x")
+    assert other.returncode == 1
+    assert f"{tmp_path}/A/100x" in other.stderr
+    assert f"{tmp_path}/B/100x" in other.stderr
+    assert "--slide NAME" in other.stderr
+    assert bce(*run, "--source", "folder:B/100x", "--slide", "B").returncode == 0
+    assert bce(*run, "--source", "folder:A/100x").returncode == 0
+    assert table(tmp_path / "s.sqlite", "name", "slides") == [("100x",), ("B",)]

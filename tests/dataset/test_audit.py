@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import FrozenInstanceError
 
+import cv2
 import pytest
 from copies import COPIES, SEEDS, dataset_of, write
 
@@ -147,3 +148,11 @@ def test_audit_is_light():
     code = "import sys, bloodcell_edge.dataset.audit; print({'tensorflow', 'keras', 'cv2'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_table_that_gives_a_file_two_labels_is_a_conflict(tmp_path):
+    """The file is named once, with both labels."""
+    cv2.imwrite(str(tmp_path / "n.png"), draw_field(1, ["NEUTROPHIL"]).image)
+    (tmp_path / "labels.csv").write_text("file,label\nn.png,NEUTROPHIL\nn.png,EOSINOPHIL\n")
+    (conflict,) = audit(load_data(tmp_path)).conflicts
+    assert conflict == {"files": ["n.png"], "labels": ["EOSINOPHIL", "NEUTROPHIL"]}

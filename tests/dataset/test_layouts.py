@@ -1,4 +1,5 @@
 import csv
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -279,7 +280,7 @@ def test_listed_files_that_are_not_there_are_named(tmp_path):
     ("rows", "says"),
     [
         (["picture,label", "a.png,NEUTROPHIL"], "expected the columns file,label, found 'picture,label'"),
-        (["file;label", "a.png;NEUTROPHIL"], "found 'file;label'"),
+        (["file:label", "a.png;NEUTROPHIL"], "found 'file:label'"),
         (["file,label", "a.png,"], "picture 1: expected a file and a label, found 'a.png', ''"),
         (
             ["file,label", "a.png,NEUTROPHIL", ",MONOCYTE"],
@@ -437,3 +438,29 @@ def test_a_scale_that_is_none_is_refused(tmp_path, scale):
     table(tmp_path / "labels.csv", "file,label,um_per_px", f"a.png,NEUTROPHIL,{scale}")
     with pytest.raises(DataError, match=rf"labels\.csv: a\.png has um_per_px '{scale}'; expected a positive number"):
         load_data(tmp_path)
+
+
+def test_files_are_found_as_other_machines_write_their_names(tmp_path):
+    """Backslashes, and letters with their accents apart; a decimal comma; and what was understood is kept."""
+    lay(tmp_path, "sub/l.png", "mär.png")
+    table = tmp_path / "t.csv"
+    decomposed = unicodedata.normalize("NFD", "mär.png")
+    table.write_text(f"file;label;um_per_px\nsub\\l.png;LYMPHOCYTE;0,1\n{decomposed};MONOCYTE;\n", encoding="utf-8")
+    dataset = load_data(table)
+    assert [(one.file, one.label, one.um_per_px) for one in dataset.pictures] == [
+        ("sub/l.png", "LYMPHOCYTE", 0.1),
+        ("mär.png", "MONOCYTE", None),
+    ]
+    assert dataset.notes == (f"{table}: read with semicolons",)
+
+
+@pytest.mark.parametrize("name", ["val", "Valid", "VALIDATION"])
+def test_validation_is_a_side(tmp_path, name):
+    """By any of its names; a model is measured on test, else on it."""
+    lay(tmp_path, "Train/NEUTROPHIL/1.png", f"{name}/NEUTROPHIL/2.png")
+    dataset = load_data(tmp_path)
+    assert [one.subset for one in dataset.pictures] == ["train", "val"]
+    held_out, side = dataset.held_out()
+    assert ([one.subset for one in held_out.pictures], side) == (["val"], "val")
+    lay(tmp_path, "test/NEUTROPHIL/3.png")
+    assert load_data(tmp_path).held_out()[1] == "test"

@@ -139,7 +139,9 @@ def test_any_picture_gets_finite_numbers(image, red_cell_px):
     quality = judge(image, red_cell_px=red_cell_px)
     for v in quality.verdicts:
         assert np.isfinite(v.number)
-        assert v.passed == (v.number <= v.limit if v.name in ("bright", "cast") else v.number >= v.limit)
+        assert v.passed == (
+            v.number <= v.limit if v.name in ("bright", "cast", "swapped", "negative") else v.number >= v.limit
+        )
     assert quality.passed == (quality.reason == "")
 
 
@@ -167,3 +169,37 @@ def test_without_earlier_fields_no_fingerprint_is_taken(drawn):
 
     assert spared.verdicts == asked.verdicts
     assert (len(asked.fingerprint), spared.fingerprint) == (16, b"")
+
+
+@pytest.mark.parametrize("seed", range(1, 5))
+def test_what_cannot_be_a_stained_field_is_told(seed):
+    """Without colour, with red and blue exchanged, a negative: each is refused for that, the field itself is not."""
+    field = draw_field(seed, ["NEUTROPHIL", "LYMPHOCYTE"], size=(240, 320)).image
+    grey = np.repeat(field[..., 1:2], 3, axis=2)
+    for image, name in ((grey, "colour"), (field[..., ::-1].copy(), "swapped"), (255 - field, "negative")):
+        assert not verdict(image, name).passed
+        assert verdict(field, name).passed
+
+
+def test_a_drawn_border_is_no_negative():
+    """A flat dark surround is common, but no brightness of the field."""
+    field = draw_field(3, ["NEUTROPHIL"], size=(240, 320)).image
+    framed = np.full((360, 480, 3), 60, np.uint8)
+    framed[60:300, 80:400] = field
+    assert verdict(framed, "negative").passed
+
+
+def test_photographs_are_stained_fields(shared):
+    """Of 40 photographs none is refused as none, of the same spoiled all are but one or two."""
+    refused = dict.fromkeys(("colour", "swapped", "negative", "as taken"), 0)
+    files = sorted((shared / "data/photos").glob("*.jpg"))[::7]
+    for file in files:
+        image = read_image(file)
+        grey = np.repeat(image[..., 1:2], 3, axis=2)
+        refused["colour"] += not verdict(grey, "colour").passed
+        refused["swapped"] += not verdict(image[..., ::-1].copy(), "swapped").passed
+        refused["negative"] += not verdict(255 - image, "negative").passed
+        refused["as taken"] += not all(verdict(image, name).passed for name in ("colour", "swapped", "negative"))
+    n = len(files)
+    assert (refused["colour"], refused["as taken"]) == (n, 0)
+    assert min(refused["swapped"], refused["negative"]) >= n - 2

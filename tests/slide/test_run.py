@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import time
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from itertools import count
 from pathlib import Path
@@ -110,7 +110,7 @@ def test_every_picture_of_a_folder_is_a_field(take, folder, tmp_path):
     assert shown[-1].field.status == "refused"
     assert shown[-1].field.reason.startswith("focus ")
     assert shown[-1].field.cells == ()
-    assert set(shown[0].field.quality) == {"focus", "dark", "bright", "cast", "empty", "repeated"}
+    assert set(shown[0].field.quality) == set(asdict(QualityLimits()))
     assert sum(shown[-1].counts.values()) == sum(len(one.field.cells) for one in shown) == 24
     assert list(shown[-1].counts) == ["RED", "GREEN", "BLUE", UNIDENTIFIED]
     with Reader.open(tmp_path / "s.sqlite") as reader:
@@ -519,7 +519,7 @@ def test_what_happens_at_the_source_is_an_event(take, folder, tmp_path):
     with Reader.open(tmp_path / "s.sqlite") as reader:
         (event,) = reader.events()
         assert (event["kind"], event["slide_id"]) == ("unreadable", done.reading.slide_id)
-        assert "5.png: expected a JPEG, PNG, TIFF or BMP" in event["message"]
+        assert "5.png: expected a JPEG, PNG, TIFF, BMP or WebP" in event["message"]
 
 
 def test_a_source_that_fails_is_an_event_and_an_error(take, tmp_path):

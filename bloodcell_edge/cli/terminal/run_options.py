@@ -17,16 +17,21 @@ if TYPE_CHECKING:
 _FINEST, _COARSEST = 0.005, 2.0  # µm per pixel: beyond, a white cell has over 2,000 pixels or under 8
 
 
-def default_slide(source: str) -> str:
-    """The folder's name; for what is no folder, or has no name, the time."""
+def folder_of(source: str) -> Path | None:
+    """The folder that a source is; None for what is none."""
     from ...capture.url import SourceUrl
+
+    return Path(SourceUrl.parse(source, known=("folder",)).place) if source.startswith("folder:") else None
+
+
+def default_slide(folder: Path | None) -> str:
+    """The folder's name, in one Unicode form; for what is no folder, or has no name, the time."""
+    import unicodedata
+
     from ...text import now
 
-    if source.startswith("folder:"):
-        name = Path(SourceUrl.parse(source, known=("folder",)).place).resolve().name
-        if name:
-            return name
-    return now().strftime("%Y-%m-%dT%H:%M:%SZ")
+    name = "" if folder is None else unicodedata.normalize("NFC", folder.resolve().name)
+    return name or now().strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def choose_trigger(source: str, every: float | None, *, on_change: bool, on_key: bool) -> Callable[[], Trigger] | None:

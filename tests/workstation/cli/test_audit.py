@@ -117,3 +117,12 @@ def test_a_class_name_nearly_right_is_an_error(bce, data):
 
     assert result.returncode == 1
     assert "did you mean NEUTROPHIL?" in result.stderr
+
+
+def test_a_file_with_two_labels_ends_with_4(bce, data):
+    """A table that contradicts itself is named with the file and both labels."""
+    file = "TRAIN/MONOCYTE/monocyte-0001.jpg"
+    (data / "list.csv").write_text(f"file,label\n{file},MONOCYTE\n{file},LYMPHOCYTE\n")
+    done = bce("audit", data / "list.csv")
+    assert done.returncode == 4
+    assert f"1 files have two labels (the first: {file}, LYMPHOCYTE and MONOCYTE)" in done.stderr

@@ -1,0 +1,74 @@
+"""Which folders a slide's pictures came from: folders of one name, of two patients, are no one slide.
+
+A run that is given no name calls its slide by the folder. Where that slide is there already, came from another folder
+and has none of this one's pictures, it is more likely another patient's than the same slide moved.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import StoreError
+from ..files import sha256_file
+from ..imaging.folder import list_folder
+from .reader import Reader, Reading
+from .store import Store
+
+SOURCE = "source"
+"""Kind of the event that keeps the folder a slide is taken from."""
+
+
+def refuse_another_folder(store: Reader, slide: str, folder: Path) -> None:
+    """Refuse to go on with a slide that came from other folders and shares no picture with this one.
+
+    Args:
+        store: where the slide may be.
+        slide: its name, taken from the folder.
+        folder: that pictures are to come from now.
+
+    Raises:
+        StoreError: names both folders, and what to do.
+    """
+    known = _folders(store, slide)
+    here = folder.resolve()
+    if not known or here in known or _shares(store, slide, here):
+        return
+    message = (
+        f"slide {slide}: {store.path} has it from {', '.join(map(str, sorted(known)))}, and none of its pictures is in "
+        f"{here}; give this one a name of its own with --slide NAME, or --slide {slide} if both are one slide"
+    )
+    raise StoreError(message)
+
+
+def note_folder(store: Store, reading: Reading, folder: Path) -> None:
+    """Keep from which folder a slide is taken, once."""
+    here = str(folder.resolve())
+    if here not in _noted(store, reading.slide):
+        store.event(SOURCE, here, reading=reading)
+        store.flush()
+
+
+def _noted(store: Reader, slide: str) -> list[str]:
+    rows = store.rows(
+        "SELECT DISTINCT message FROM events JOIN slides ON slides.id = slide_id WHERE kind = ? AND name = ?",
+        (SOURCE, slide),
+    )
+    return [row["message"] for row in rows]
+
+
+def _folders(store: Reader, slide: str) -> set[Path]:
+    """Where its pictures came from; of a store of earlier, which did not keep it, where they lie as they were named."""
+    noted = _noted(store, slide)
+    if noted:
+        return {Path(folder) for folder in noted}
+    rows = store.rows("SELECT DISTINCT path FROM fields JOIN slides ON slides.id = slide_id WHERE name = ?", (slide,))
+    return {Path(row["path"]).resolve().parent for row in rows}
+
+
+def _shares(store: Reader, slide: str, folder: Path) -> bool:
+    """Whether a picture of the folder is in the slide, by its content."""
+    known = {
+        row["sha256"]
+        for row in store.rows("SELECT sha256 FROM fields JOIN slides ON slides.id = slide_id WHERE name = ?", (slide,))
+    }
+    return any(file.is_file() and sha256_file(file) in known for file in list_folder(folder).files)
