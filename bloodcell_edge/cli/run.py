@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     "limits",
     multiple=True,
     metavar="NAME=N",
-    help="Quality gate: focus, dark, bright, cast, empty, repeated, colour, swapped, negative. Fields in the store are not judged again.",
+    help="Quality gate: focus, dark, bright, cast, empty, repeated, colour, swapped, negative. Fields in the store are "
+    "not judged again.",
 )
 @click.option("--crop-mb", type=click.IntRange(0), default=200, help="Most space for cell pictures, MB; 0 keeps none.")
 @click.option("--threads", type=click.IntRange(1), help="Cores for one cell.  [default: the fastest, by trying]")

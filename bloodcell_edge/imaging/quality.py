@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class QualityLimits:
-    """What a field must hold. 0 asks for nothing; for `bright`, `swapped` and `negative` that is 1, for `cast` infinity.
+    """What a field must hold. 0 asks for nothing; 1 of `bright`, `swapped` and `negative`; infinity of `cast`.
 
     The defaults were set on the odd-numbered BCCD photographs and 110 PBC pictures. Of the 143 even-numbered ones and
     of 110 other PBC pictures none is refused. Refused of the same, spoiled (benchmarks/locate_truth.py --only quality):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _BATCH = 64
+_OFF = 1e-3  # by which a sum of probabilities may differ from 1
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,10 @@ def open_keras(path: str | Path, *, labels: tuple[str, ...] | None = None, view:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         message = f"{path}: not a Keras model that can be opened ({reason})"
         raise SpecError(message) from error
-    if len(net.input_shape) != 4:
-        message = f"{path}: expected an input of (None, height, width, 3), found {net.input_shape}"
-        raise SpecError(message)
+    _refuse_shapeless(path, net)
     beside = path.with_name("spec.json")
     if labels is not None and view is not None and not beside.is_file():
+        _refuse_foreign(path, net)
         spec = _bare_spec(path, net, labels, view)
     else:
         spec = load_spec(beside)
@@ -79,6 +79,53 @@ def open_keras(path: str | Path, *, labels: tuple[str, ...] | None = None, view:
         message = f"{path}: expected height, width, channels, outputs {expected} as its spec says, found {found}"
         raise SpecError(message)
     return KerasModel(net, spec, path)
+
+
+def _refuse_shapeless(path: Path, net: Any) -> None:
+    """Raise SpecError where a network does not say which pictures it takes."""
+    mend = "give it keras.Input((height, width, 3)) with numbers, and save it again"
+    try:
+        shape = net.input_shape
+    except AttributeError as error:
+        message = f"{path}: not built yet, so that nobody knows the size of its pictures; {mend}"
+        raise SpecError(message) from error
+    if not isinstance(shape, tuple) or len(shape) != 4:
+        message = f"{path}: expected one input of (None, height, width, 3), found {shape}"
+        raise SpecError(message)
+    if None in shape[1:]:
+        message = f"{path}: takes pictures of any size, {shape[1:]}; {mend}"
+        raise SpecError(message)
+
+
+def _refuse_foreign(path: Path, net: Any) -> None:
+    """Raise SpecError where a network of others is none that takes float levels and gives probabilities."""
+    if net.inputs[0].dtype != "float32":
+        message = (
+            f"{path}: takes {net.inputs[0].dtype}, expected float32 levels of 0 to 255; give it keras.Input(shape) "
+            "without a dtype, and save it again"
+        )
+        raise SpecError(message)
+    half = [layer.name for layer in net.layers if getattr(layer, "compute_dtype", "") in ("float16", "bfloat16")]
+    if half:
+        message = (
+            f"{path}: {len(half)} layers compute in half precision ({half[0]}, ...), which TFLite does not take; build "
+            "it under keras.config.set_dtype_policy('float32'), give it the weights, and save it again"
+        )
+        raise SpecError(message)
+    spoilt = [weight.path for weight in net.weights if not np.isfinite(np.asarray(weight)).all()]
+    if spoilt:
+        message = f"{path}: {len(spoilt)} of its weights hold what is no number ({spoilt[0]}, ...); train it again"
+        raise SpecError(message)
+    height, width = net.input_shape[1:3]
+    asked = np.random.default_rng(0).integers(0, 256, (4, height, width, 3)).astype(np.float32)
+    answers = np.asarray(net(asked, training=False))
+    sums = answers.sum(axis=-1)
+    if answers.min() < 0 or np.abs(sums - 1).max() > _OFF:
+        message = (
+            f"{path}: its outputs are no probabilities: they go from {answers.min():.3g} to {answers.max():.3g} and sum "
+            f"to {sums.min():.3g} to {sums.max():.3g}; end it with a softmax, and save it again"
+        )
+        raise SpecError(message)
 
 
 def _bare_spec(path: Path, net: Any, labels: tuple[str, ...], view: str) -> ModelSpec:
