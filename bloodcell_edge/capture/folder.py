@@ -12,7 +12,7 @@ import hashlib
 import stat
 import threading
 import time
-from collections import deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
@@ -23,9 +23,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..errors import MissingFile, NoPictures, PictureError
 from ..imaging.folder import list_folder
-from ..imaging.image import SUFFIXES, decode_picture
+from ..imaging.hashes import perceptual_hash
+from ..imaging.image import SUFFIXES, decode_picture, read_image
 from ..records import Frame
 from ..text import now
 from .base import TICK_S, BaseSource
@@ -41,6 +44,7 @@ _LOOK_S = 0.05
 _LONGEST_WAIT_S = 60.0  # for one file that never stops changing
 _YOUNG_S = 5.0
 _TELLING = ("created", "modified", "moved", "closed")  # reading a file tells "opened", and must not wake the reader
+_ALIKE_BITS = 8  # of 128, by which one field in two formats may differ; different photographs do by 40 and more
 _PROVEN = (b"\xff\xd8\xff", b"\x89PNG")  # kinds that `decode` knows to be whole
 
 State = tuple[int, int, int]
@@ -117,6 +121,8 @@ class FolderSource(BaseSource):
         self._given: dict[str, Path] = {}
         self._wake = threading.Event()
         self._told_left_out = False
+        self._same_name: Counter[Path] = Counter()  # files by their names without the endings
+        self._given_as: defaultdict[Path, list[Path]] = defaultdict(list)
 
     def stop(self) -> None:
         """Let the iteration end soon; may be called from another thread, not from a signal handler: it takes a lock."""
@@ -158,6 +164,7 @@ class FolderSource(BaseSource):
         """Picture files in natural order; OSError where the folder cannot be listed. What is left out is told once."""
         self._folder.stat()  # a folder that is gone would be an empty one
         listing = list_folder(self._folder, recursive=self._options.recursive)
+        self._same_name = Counter(path.with_suffix("") for path in listing.files)
         if listing.left_out and not self._told_left_out:
             deeper = " (?recursive=1 looks into folders)" if listing.folders else ""
             self._note("left out", f"{self.name}: {listing.left_out}{deeper}")
@@ -259,11 +266,16 @@ class FolderSource(BaseSource):
             return None
         self._known[read.path] = read.state
         if read.again and read.sha256 is not None:
+            self._given_as[read.path.with_suffix("")].append(read.path)
             self._given.setdefault(read.sha256, read.path)
             self._note("again", f"{read.path}: this picture was taken in before", read.path, read.sha256)
             return None
         if read.image is None or read.sha256 is None:
             self._note("unreadable", read.error, read.path, read.sha256)
+            return None
+        other = self._other_format(read.path, read.image)
+        if other is not None:
+            self._note("left out", f"{read.path}: the same field as {other.name}, counted once", read.path, read.sha256)
             return None
         earlier = self._given.get(read.sha256)
         if arrived and earlier is not None:
@@ -276,6 +288,16 @@ class FolderSource(BaseSource):
         number = self._next_number()
         return Frame(read.image, taken_at, read.read_ns, number, read.path, read.sha256, ahead=read.ahead)
 
+    def _other_format(self, path: Path, image: Image) -> Path | None:
+        """An earlier file of this name but for its ending, that looks the same; None where there is none."""
+        stem = path.with_suffix("")
+        if self._same_name[stem] < 2:
+            return None
+        earlier = [other for other in self._given_as[stem] if other != path and _looks_like(other, image)]
+        if not earlier:
+            self._given_as[stem].append(path)
+        return earlier[0] if earlier else None
+
     def _taken_at(self, path: Path, state: State) -> datetime:
         """The time of a file; now where no calendar has it."""
         try:
@@ -285,6 +307,16 @@ class FolderSource(BaseSource):
                 "left out", f"{path}: its time is in no calendar; the time at which it is read stands for it", path
             )
             return now()
+
+
+def _looks_like(file: Path, image: Image) -> bool:
+    """Whether a picture file shows what a picture shows."""
+    try:
+        other = read_image(file)
+    except (MissingFile, PictureError):
+        return False
+    differing = np.unpackbits(np.bitwise_xor(perceptual_hash(image), perceptual_hash(other)))
+    return int(differing.sum()) <= _ALIKE_BITS
 
 
 def _ended(read: Future[_Read]) -> bool:

@@ -5,6 +5,7 @@ Command modules import the libraries inside their callbacks, so that ``--help`` 
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import tempfile
@@ -60,7 +61,15 @@ def bce() -> None:
 def main() -> NoReturn:
     """Run ``bce`` and exit: 0 ok, 1 expected error, 2 usage, 3 bug, 4 gate, 130 interrupted."""
     ask_of_libraries()
+    _speak_any_encoding()
     sys.exit(_run())
+
+
+def _speak_any_encoding() -> None:
+    """Letters that a terminal's or a pipe's encoding lacks are escaped, as on stderr: no name ends a run."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def ask_of_libraries() -> None:

@@ -6,6 +6,7 @@ and has none of this one's pictures, it is more likely another patient's than th
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 from ..errors import StoreError
@@ -31,7 +32,7 @@ def refuse_another_folder(store: Reader, slide: str, folder: Path) -> None:
     """
     known = _folders(store, slide)
     here = folder.resolve()
-    if not known or here in known or _shares(store, slide, here):
+    if not known or _in_one_form(here) in map(_in_one_form, known) or _shares(store, slide, here):
         return
     message = (
         f"slide {slide}: {store.path} has it from {', '.join(map(str, sorted(known)))}, and none of its pictures is in "
@@ -46,6 +47,11 @@ def note_folder(store: Store, reading: Reading, folder: Path) -> None:
     if here not in _noted(store, reading.slide):
         store.event(SOURCE, here, reading=reading)
         store.flush()
+
+
+def _in_one_form(folder: Path) -> str:
+    """For comparing: letters with accents are one character, or two, by the system that wrote the name."""
+    return unicodedata.normalize("NFC", str(folder))
 
 
 def _noted(store: Reader, slide: str) -> list[str]:

@@ -122,8 +122,8 @@ def _refuse_foreign(path: Path, net: Any) -> None:
     sums = answers.sum(axis=-1)
     if answers.min() < 0 or np.abs(sums - 1).max() > _OFF:
         message = (
-            f"{path}: its outputs are no probabilities: they go from {answers.min():.3g} to {answers.max():.3g} and sum "
-            f"to {sums.min():.3g} to {sums.max():.3g}; end it with a softmax, and save it again"
+            f"{path}: its outputs are no probabilities: they go from {answers.min():.3g} to {answers.max():.3g} and "
+            f"sum to {sums.min():.3g} to {sums.max():.3g}; end it with a softmax, and save it again"
         )
         raise SpecError(message)
 

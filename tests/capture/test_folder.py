@@ -18,6 +18,7 @@ import tifffile
 from bloodcell_edge.capture import open_source
 from bloodcell_edge.errors import NoPictures, SourceError
 from bloodcell_edge.files import sha256_file
+from bloodcell_edge.imaging.drawn import draw_field
 from bloodcell_edge.records import Frame, Notice
 
 
@@ -394,3 +395,16 @@ def test_a_time_of_no_calendar_is_told(fill, tmp_path):
     assert [notice.text for notice in notices] == [
         f"{path}: its time is in no calendar; the time at which it is read stands for it"
     ]
+
+
+def test_a_field_in_three_formats_comes_once(fill, tmp_path):
+    """The first of them comes; the others are told. Another picture of that name comes too."""
+    field = draw_field(4, ["NEUTROPHIL"], size=(120, 160)).image[..., ::-1]
+    for suffix in (".jpg", ".png", ".tif"):
+        fill(f"1{suffix}", cv2.imencode(suffix, field)[1].tobytes())
+    fill("1.bmp", picture(10, ".bmp"))
+    notices: list[Notice] = []
+    with open_source(f"folder:{tmp_path}", notice=notices.append) as source:
+        assert [frame.path.name for frame in source] == ["1.bmp", "1.jpg"]
+    told = [notice.text.rpartition("/")[2] for notice in notices]
+    assert told == ["1.png: the same field as 1.jpg, counted once", "1.tif: the same field as 1.jpg, counted once"]
