@@ -29,11 +29,13 @@ def _file_option(name: str, help_text: str) -> Callable[[Command], Command]:
 @_file_option("json", "Differentials, fields, cells and events; to stdout where no file is named.")
 @click.option("--crops", type=PATH, metavar="DIR", help="Pictures of cells, a folder for each class, for bce train.")
 @click.option("--reviewed", is_flag=True, help="With --crops: only cells that a person labelled.")
-@click.option("--cells", type=click.IntRange(1), default=200, help="With --json: cells below which no percentage is.")
+@click.option(
+    "--cells", type=click.IntRange(1), metavar="N", help="With --json: cells below which no percentage is.  [the run's]"
+)
 @force_option
 def export(
     path: Path | None, slide: str | None, csv_file: str | None, json_file: str | None, crops: Path | None,
-    reviewed: bool, cells: int, force: bool,
+    reviewed: bool, cells: int | None, force: bool,
 ) -> None:  # fmt: skip
     """Export results as CSV, JSON, or cell pictures in a folder per class.
 
@@ -79,7 +81,7 @@ def _csv(store: Reader, slide: str | None, file: str, force: bool) -> None:
     click.echo(file)
 
 
-def _json(store: Reader, slide: str | None, file: str, cells: int, force: bool) -> None:
+def _json(store: Reader, slide: str | None, file: str, cells: int | None, force: bool) -> None:
     from ..files import refuse_existing, write_json
     from ..slide.export import export_json
     from .terminal.options import echo_json

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 @click.argument("run", required=False, type=PATH)
 @click.option("--store", type=PATH, metavar="FILE", help="Results of bce run.  [default: bloodcell.sqlite]")
 @click.option("--slide", metavar="NAME", help="Which slide of the store.  [default: the latest]")
-@click.option("--cells", type=click.IntRange(1), metavar="N", help="Cells below which no percentage is stated.  [200]")
+@click.option(
+    "--cells", type=click.IntRange(1), metavar="N", help="Cells below which no percentage is stated.  [the run's]"
+)
 @click.option(
     "--out", type=PATH, metavar="FILE.html", help="Where to write.  [default: in the run folder; beside the store]"
 )
@@ -84,12 +86,11 @@ def _of_run(run: Path | None) -> tuple[str, Path]:
 
 def _of_slide(path: Path | None, slide: str | None, cells: int | None) -> tuple[str, Path]:
     from ..reports.slide import report_file, slide_report
-    from ..slide.differential import CELLS
     from ..slide.reader import DEFAULT_STORE, Reader
 
     with Reader.open(path or DEFAULT_STORE) as store:
         name = _choose_slide(store) if slide is None else slide
-        return slide_report(store, name, cells=cells or CELLS), report_file(store.path, name)
+        return slide_report(store, name, cells=cells), report_file(store.path, name)
 
 
 def _choose_slide(store: Reader) -> str:

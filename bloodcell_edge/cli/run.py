@@ -10,7 +10,7 @@ import click
 
 from .terminal.options import PATH, say_choice
 from .terminal.run_options import check_scale, choose_trigger, default_slide, folder_of, parse_limits
-from .terminal.screen import differential_text, open_screen, refusals_text, say_end, say_notice
+from .terminal.screen import differential_text, more_fields, open_screen, refusals_text, say_end, say_notice
 from .terminal.signals import asked_to_finish
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option("--every", type=click.FloatRange(0), metavar="S", help="Take a frame every S seconds; 0: each one.")
 @click.option("--on-change", is_flag=True, help="Take each field once, when the stage rests.  [default for cameras]")
 @click.option("--on-key", is_flag=True, help="Take a field when a key is pressed.")
-@click.option("--cells", type=click.IntRange(1), default=200, help="Identified cells at which a camera stops.")
+@click.option("--cells", type=click.IntRange(1), help="Identified cells that the slide is to have.  [default: 200]")
 @click.option(
     "--overlap/--no-overlap",
     default=None,
@@ -54,7 +54,7 @@ def run(
     every: float | None,
     on_change: bool,
     on_key: bool,
-    cells: int,
+    cells: int | None,
     overlap: bool | None,
     give_up_after: float | None,
     um_per_px: float | None,
@@ -66,7 +66,8 @@ def run(
     """Count white cells in images and save the results.
 
     The same picture on the same slide is counted once, so a run that was interrupted goes on where it was. A camera
-    stops at --cells identified cells, a folder at its end. Away from a terminal each field is a JSON line on stdout.
+    stops at --cells identified cells, a folder at its end; the number belongs to the slide, and its report goes by it.
+    Away from a terminal each field is a JSON line on stdout.
 
     Ctrl-C and SIGTERM finish the field in hand and print the count, exit code 130; a second one leaves at once. A
     file that cannot be read is a line on stderr, and the exit code is 1.
@@ -79,17 +80,17 @@ def run(
     from ..capture import open_source
     from ..model.choose import choose_model
     from ..model.classifier import Classifier
-    from ..slide.origin import note_folder, refuse_another_folder
+    from ..slide.origin import note_folder, note_target, refuse_another_folder
     from ..slide.run import Settings, count_slide
     from ..slide.store import Store
 
     trigger = choose_trigger(source, every, on_change=on_change, on_key=on_key)
-    settings = Settings(cells, overlap, um_per_px, parse_limits(limits), crops=crop_mb > 0)
+    gate = parse_limits(limits)
     with asked_to_finish() as stop, open_source(source, watch=watch, give_up_after_s=give_up_after) as fields:
         path = say_choice(choose_model(model))
         classifier = Classifier.open(path, threads=threads)
         with (
-            closing(open_screen(as_json=as_json, cells=cells)) as screen,
+            closing(open_screen(as_json=as_json)) as screen,
             Store.open(store_file, on_notice=screen.say, crop_budget=crop_mb * 1_000_000) as store,
         ):
             if classifier.spec.note:
@@ -98,10 +99,14 @@ def run(
                 screen.say("this model takes whole pictures: one result a picture, not countable as cells")
             folder, done = folder_of(source), None
             name = slide or default_slide(folder)
+            if folder is not None and slide is None:
+                refuse_another_folder(store, name, folder)
+            reading = store.reading(name, classifier.spec, file=str(path))
             if folder is not None:
-                if slide is None:
-                    refuse_another_folder(store, name, folder)
-                note_folder(store, store.reading(name, classifier.spec, file=str(path)), folder)
+                note_folder(store, reading, folder)
+            target = note_target(store, reading, cells)
+            screen.aim(target)
+            settings = Settings(target, overlap, um_per_px, gate, crops=crop_mb > 0)
             try:
                 done = count_slide(
                     fields,
@@ -117,13 +122,14 @@ def run(
             finally:
                 screen.close()
                 if done is not None:
-                    say_end(done, screen, cells)
-                reading = store.reading(name, classifier.spec)
+                    say_end(done, screen, target)
                 if refused := store.refusals(reading):
                     screen.say(refusals_text(refused))
                 if reading in store.readings():
-                    counted = differential_text(store.differential(reading, cells=cells))
-                    screen.result(f"slide {reading.slide}, store {store_file}\n{counted}")
+                    count = store.differential(reading)
+                    screen.result(f"slide {reading.slide}, store {store_file}\n{differential_text(count)}")
+                    if more := more_fields(count, store.used(reading)):
+                        screen.say(more)
                 elif done is not None:
                     screen.say("no field was taken in")
     leave(done)

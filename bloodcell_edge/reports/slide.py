@@ -19,9 +19,8 @@ from typing import Any
 
 from ..errors import StoreError
 from ..records import UNIDENTIFIED
-from ..slide.differential import CELLS, LOINC, Differential, Share
-from ..slide.origin import SOURCE
-from ..slide.reader import Reader
+from ..slide.differential import LOINC, Differential, Share
+from ..slide.reader import SOURCE, TARGET, Reader
 from ..text import interval, percent, utc
 from .gallery import GALLERY, galleries
 from .html import DRAWN, Tile, page, paragraph, section, share, span, table, tiles, warning
@@ -85,14 +84,14 @@ article > h2 { margin-top: 1rem; border: 0; overflow-wrap: anywhere; }
 
 
 def slide_report(
-    store: Reader, slide: str, *, cells: int = CELLS, gallery: int = GALLERY, made_at: datetime | None = None
+    store: Reader, slide: str, *, cells: int | None = None, gallery: int = GALLERY, made_at: datetime | None = None
 ) -> str:
     """Put together everything a store says of a slide.
 
     Args:
         store: to read.
         slide: its name.
-        cells: identified cells below which no percentage is stated.
+        cells: identified cells below which no percentage is stated; None for each slide's own.
         gallery: crops of a class to show, at most.
         made_at: when the report was made, aware; None for now.
 
@@ -314,7 +313,9 @@ def _others(field: sqlite3.Row) -> str:
 
 
 def _events(store: Reader, slide_id: int) -> str:
-    events = [row for row in store.events() if row["slide_id"] in (slide_id, None) and row["kind"] != SOURCE]
+    events = [
+        row for row in store.events() if row["slide_id"] in (slide_id, None) and row["kind"] not in (SOURCE, TARGET)
+    ]
     if not events:
         return ""
     numbers = Counter(row["kind"] for row in events)

@@ -18,7 +18,6 @@ from ..files import refuse_existing, write_bytes, write_csv
 from ..imaging.views import WHITE_CELL_UM
 from ..records import UNIDENTIFIED
 from ..text import inert
-from .differential import CELLS
 from .reader import Reader, Reading
 
 CSV_COLUMNS = tuple(
@@ -74,13 +73,13 @@ def export_csv(store: Reader, stream: TextIO, *, slide: str | None = None) -> in
     return number
 
 
-def export_json(store: Reader, *, slide: str | None = None, cells: int = CELLS) -> dict[str, Any]:
+def export_json(store: Reader, *, slide: str | None = None, cells: int | None = None) -> dict[str, Any]:
     """Everything a store says, as plain JSON values: for each slide and model the differential and its fields.
 
     Args:
         store: to read.
         slide: its name; None for all.
-        cells: identified cells below which no percentage is stated.
+        cells: identified cells below which no percentage is stated; None for each slide's own.
 
     Raises:
         StoreError: no such slide.
@@ -95,7 +94,7 @@ def export_json(store: Reader, *, slide: str | None = None, cells: int = CELLS) 
     }
 
 
-def _reading_json(store: Reader, reading: Reading, cells: int) -> dict[str, Any]:
+def _reading_json(store: Reader, reading: Reading, cells: int | None) -> dict[str, Any]:
     spec = store.spec(reading)
     return {
         "slide": reading.slide,

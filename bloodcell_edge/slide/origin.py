@@ -1,4 +1,4 @@
-"""Which folders a slide's pictures came from: folders of one name, of two patients, are no one slide.
+"""What a slide is: how many cells it is to have, and the folders that its pictures came from.
 
 A run that is given no name calls its slide by the folder. Where that slide is there already, came from another folder
 and has none of this one's pictures, it is more likely another patient's than the same slide moved.
@@ -12,11 +12,8 @@ from pathlib import Path
 from ..errors import StoreError
 from ..files import sha256_file
 from ..imaging.folder import list_folder
-from .reader import Reader, Reading
+from .reader import SOURCE, TARGET, Reader, Reading
 from .store import Store
-
-SOURCE = "source"
-"""Kind of the event that keeps the folder a slide is taken from."""
 
 
 def refuse_another_folder(store: Reader, slide: str, folder: Path) -> None:
@@ -47,6 +44,14 @@ def note_folder(store: Store, reading: Reading, folder: Path) -> None:
     if here not in _noted(store, reading.slide):
         store.event(SOURCE, here, reading=reading)
         store.flush()
+
+
+def note_target(store: Store, reading: Reading, cells: int | None) -> int:
+    """Keep how many identified cells a slide is to have, where that is said; what it is to have then."""
+    if cells is not None and cells != store.target(reading):
+        store.event(TARGET, str(cells), reading=reading)
+        store.flush()
+    return store.target(reading)
 
 
 def _in_one_form(folder: Path) -> str:

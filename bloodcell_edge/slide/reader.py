@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 DEFAULT_STORE = Path("bloodcell.sqlite")
 
+SOURCE, TARGET = "source", "target"
+"""Kinds of events that keep what a slide is: the folder that it is taken from, and how many cells it is to have."""
+
 _QUESTIONS = {one.name for one in fields(QualityLimits)}  # of the quality gate
 
 CUT_UNIDENTIFIED, CUT_NOT_EVALUATED = 1, 2
@@ -191,12 +194,25 @@ class Reader(Closing):
         row = self.rows("SELECT spec FROM models WHERE id = ?", (reading.model_id,))[0]
         return spec_from_json(json.loads(row["spec"]), where=str(self.path))
 
-    def differential(self, reading: Reading, *, cells: int = CELLS) -> Differential:
+    def target(self, reading: Reading) -> int:
+        """Identified cells that the slide is to have: what the last run of it that was told a number was told."""
+        rows = self.rows(
+            "SELECT message FROM events WHERE slide_id = ? AND kind = ? ORDER BY id DESC LIMIT 1",
+            (reading.slide_id, TARGET),
+        )
+        return int(rows[0]["message"]) if rows else CELLS
+
+    def used(self, reading: Reading) -> int:
+        """How many fields are counted."""
+        query = "SELECT count(*) AS n FROM fields WHERE slide_id = ? AND model_id = ? AND status = 'used'"
+        return int(self.rows(query, (reading.slide_id, reading.model_id))[0]["n"])
+
+    def differential(self, reading: Reading, *, cells: int | None = None) -> Differential:
         """The count of a slide by one model: cells of used fields, each once.
 
         Args:
             reading: slide and model.
-            cells: identified cells below which no percentage is stated.
+            cells: identified cells below which no percentage is stated; None for the slide's own, see `target`.
         """
         spec = self.spec(reading)
         counts: Counter[str] = Counter()
@@ -216,7 +232,7 @@ class Reader(Closing):
             labels=spec.labels,
             unidentified=sum(n for label, n in counts.items() if label not in spec.labels),
             called={label: called[label] for label in spec.labels},
-            cells=cells,
+            cells=self.target(reading) if cells is None else cells,
             figures=spec.figures,
             unit="cells" if spec.view == "cell" else "pictures",
             not_evaluated=cut,

@@ -460,3 +460,19 @@ def test_two_patients_folders_of_one_name_are_two_slides(bce, cells, tmp_path):
     assert bce(*run, "--source", "folder:B/100x", "--slide", "B").returncode == 0
     assert bce(*run, "--source", "folder:A/100x").returncode == 0
     assert table(tmp_path / "s.sqlite", "name", "slides") == [("100x",), ("B",)]
+
+
+def test_the_target_belongs_to_the_slide(bce, slides, cells, tmp_path):
+    """What run was told, report, export and the next run go by; how many more fields it takes is said."""
+    run = ("run", "--model", cells, "--source", f"folder:{slides}")
+    first = bce(*run)
+    assert "200 asked for" in first.stderr
+    assert re.search(r"about \d+ more fields like these would do", first.stderr)
+    told = bce(*run, "--cells", "3")
+    assert "insufficient" not in told.stderr
+    assert "insufficient" not in bce(*run).stderr
+    (reading,) = json.loads(bce("export", "--json").stdout)["readings"]
+    assert reading["differential"]["status"] == "ok"
+    assert bce("report", "--out", "r.html").returncode == 0
+    assert "insufficient" not in (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "200 asked for" in bce("export", "--json", "--cells", "200").stdout

@@ -105,7 +105,7 @@ def found_in(store, query):
             return database.execute(query).fetchall()
 
 
-BUT_LAMPS = "WHERE kind <> 'microscope'"  # those of drawn fields differ
+BUT_LAMPS = "WHERE kind NOT IN ('microscope', 'source')"  # lamps of drawn fields differ; the folder is no event
 
 
 def contents(store):

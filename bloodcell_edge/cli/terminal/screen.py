@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import sys
 import threading
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 class Screen(Protocol):
     """Shows how a run goes. Fields may be shown from another thread than the rest."""
 
+    def aim(self, cells: int) -> None:
+        """So many cells are to be identified."""
+
     def field(self, progress: FieldProgress) -> None:
         """A field that is safe in the store."""
 
@@ -38,9 +42,9 @@ class Screen(Protocol):
         """The count."""
 
 
-def open_screen(*, as_json: bool, cells: int) -> Screen:
+def open_screen(*, as_json: bool) -> Screen:
     """The one that fits where standard output goes."""
-    return JsonScreen() if as_json or not sys.stdout.isatty() else LiveScreen(cells)
+    return JsonScreen() if as_json or not sys.stdout.isatty() else LiveScreen()
 
 
 def say_notice(screen: Screen, notice: Notice) -> None:
@@ -51,6 +55,9 @@ def say_notice(screen: Screen, notice: Notice) -> None:
 
 class JsonScreen:
     """A JSON line a field on stdout, everything else on stderr."""
+
+    def aim(self, cells: int) -> None:
+        """Nothing to draw it in."""
 
     def field(self, progress: FieldProgress) -> None:
         """A line, at once."""
@@ -101,12 +108,15 @@ def field_json(progress: FieldProgress) -> dict[str, Any]:
 class LiveScreen:
     """One line of counts and rates that is drawn again; what is said, and each refused field, stands above it."""
 
-    def __init__(self, cells: int) -> None:
-        """Count up to so many cells."""
-        self._cells, self._line = cells, _rich_line() or _PlainLine()
+    def __init__(self) -> None:
+        self._cells, self._line = 0, _rich_line() or _PlainLine()
         self._lock = threading.Lock()
         self._fields = self._refused = 0
         self._start = time.monotonic()
+
+    def aim(self, cells: int) -> None:
+        """So many cells are to be identified."""
+        self._cells = cells
 
     def field(self, progress: FieldProgress) -> None:
         """Draw the line; a refusal stays."""
@@ -232,6 +242,14 @@ def refusals_text(refused: Mapping[str, int]) -> str:
     """How many fields of a slide count nothing, and why."""
     why = ", ".join(f"{name} {count}" for name, count in refused.items())
     return f"fields refused on this slide, which count nothing: {why} (--limit NAME=N moves a limit)"
+
+
+def more_fields(count: Differential, used: int) -> str:
+    """About how many more fields it takes, in words; empty where there are cells enough or nothing to go by."""
+    if count.sufficient or not count.identified or not used:
+        return ""
+    more = math.ceil((count.cells - count.identified) * used / count.identified)
+    return f"about {more} more fields like these would do"
 
 
 def say_end(done: Outcome, screen: Screen, cells: int) -> None:
