@@ -138,7 +138,7 @@ def same_fields(old, new):
     assert same_but_for(old["models"], new["models"], "added_at")
     assert same_but_for(old["fields"], new["fields"], *OWN_TIMES, "quality", "um_per_px", "first_look", "n_cells")
     for a, b in zip(old["fields"], new["fields"], strict=True):
-        assert close(a["quality"], b["quality"], "focus", "empty")
+        assert close(a["quality"], b["quality"], "focus", "empty", "colour", "swapped", "negative")
         assert a["um_per_px"] == pytest.approx(b["um_per_px"], rel=RULER)
     assert [event["kind"] for one in (old, new) for event in one["events"]] == ["source"] * 2
     assert all(len(one["crops"]) == len(one["cells"]) for one in (old, new))
