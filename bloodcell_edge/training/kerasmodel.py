@@ -90,7 +90,7 @@ def _refuse_shapeless(path: Path, net: Any) -> None:
         message = f"{path}: not built yet, so that nobody knows the size of its pictures; {mend}"
         raise SpecError(message) from error
     if not isinstance(shape, tuple) or len(shape) != 4:
-        message = f"{path}: expected one input of (None, height, width, 3), found {shape}"
+        message = f"{path}: expected an input of (None, height, width, 3), found {shape}"
         raise SpecError(message)
     if None in shape[1:]:
         message = f"{path}: takes pictures of any size, {shape[1:]}; {mend}"
