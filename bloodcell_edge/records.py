@@ -121,7 +121,8 @@ class Notice:
     Attributes:
         kind: "lost" and "back" (a camera or folder), "stale" (it gives only old frames), "setting" (a camera or folder
             does not do all that was asked), "unreadable" (a file that is no picture), "again" (content taken in
-            before), "left out" (files, folders or pages that are not looked at), "ended" (a video stopped before its
+            before), "left out" (files, folders or pages that are not looked at, a time
+            that is impossible), "ended" (a video stopped before its
             end), "full" (there is no room for results, or is again),
             "rule" (a slide goes on by an earlier rule), "microscope" (a field does not fit its slide).
         text: what, where and why, in one line.

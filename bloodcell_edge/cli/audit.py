@@ -58,7 +58,9 @@ def audit(path: Path, group_by: Path | None, labels: tuple[str, ...] | None, as_
     twice = [one for one in found.conflicts if len(one["files"]) == 1]
     if twice:
         (file,), labelled = twice[0]["files"], " and ".join(twice[0]["labels"])
-        message = f"{path}: {len(twice)} files have two labels (the first: {file}, {labelled}); leave one row of each"
+        message = (
+            f"{path}: two labels for one file, {len(twice)} times (the first: {file}, {labelled}); keep one row of each"
+        )
         raise GateFailure(message)
 
 

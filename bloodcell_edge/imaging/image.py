@@ -129,12 +129,31 @@ def decode_picture(data: bytes, *, name: str = "picture") -> Decoded:
     if (data.startswith(_JPEG) and not _jpeg_is_whole(data)) or (data.startswith(_PNG) and not _png_chunks(data)):
         message = f"{name}: damaged, or ends too early ({len(data)} bytes found); copy it again"
         raise PictureError(message)
-    special = tiff.read_tiff(data, name=name) if data.startswith(tiff.SIGNATURES) else tiff.Tiff(None)
-    pixels = _opencv_decode(data) if special.pixels is None else _to_rgb(special.pixels)
+    if data.startswith(tiff.SIGNATURES):
+        return _decode_tiff(data, name)
+    pixels = _opencv_decode(data)
     if pixels is None:
-        message = f"{name}: cannot be decoded ({len(data)} bytes), damaged or of a rare kind; save it as 8-bit PNG"
-        raise PictureError(message)
-    return Decoded(pixels, special.left_out)
+        raise _undecodable(data, name)
+    return Decoded(pixels, "")
+
+
+def _undecodable(data: bytes, name: str) -> PictureError:
+    return PictureError(
+        f"{name}: cannot be decoded ({len(data)} bytes), damaged or of a rare kind; save it as 8-bit PNG"
+    )
+
+
+def _decode_tiff(data: bytes, name: str) -> Decoded:
+    """By OpenCV, which turns it upright itself, where it reads the file rightly; else by tifffile."""
+    found = tiff.read_tiff(data, name=name)
+    pixels = _opencv_decode(data) if found.pixels is None else None
+    if pixels is not None:
+        return Decoded(pixels, found.left_out)
+    if found.pixels is None:
+        found = tiff.read_tiff(data, name=name, pixels_too=True)
+    if found.pixels is None:
+        raise _undecodable(data, name)
+    return Decoded(_upright(_to_rgb(found.pixels), found.orientation), found.left_out)
 
 
 def _is_webp(data: bytes) -> bool:

@@ -26,6 +26,7 @@ _COLOURS = ("red", "green", "blue")
 _CHANNEL = re.compile(r"<Channel\b[^>]*?\bName=\"([^\"]*)\"")
 _WHITE_IS_ZERO, _RGB = 0, 2  # PhotometricInterpretation (TIFF 6.0)
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType
+_ORIENTATION = 274  # tag
 _SEPARATE = 2  # PlanarConfiguration
 _SAVE = "save it as an 8-bit RGB TIFF or PNG"
 
@@ -38,13 +39,15 @@ class Tiff:
         pixels: shape (height, width), or (height, width, 3 or 4) in the order blue, green, red, alpha, as OpenCV has
             it; of any depth. None where OpenCV reads the file's first page rightly.
         left_out: what else is in the file, in words; empty where nothing is.
+        orientation: how the pixels lie, as EXIF numbers it; 1 is upright.
     """
 
     pixels: NDArray[Any] | None
     left_out: str = ""
+    orientation: int = 1
 
 
-def read_tiff(data: bytes, *, name: str) -> Tiff:
+def read_tiff(data: bytes, *, name: str, pixels_too: bool = False) -> Tiff:
     """Find the picture of a TIFF file among its pages, and read it where OpenCV would not.
 
     Thumbnails and masks are no pictures. Grey pages that are red, green and blue channels by the file's own words
@@ -53,6 +56,7 @@ def read_tiff(data: bytes, *, name: str) -> Tiff:
     Args:
         data: the whole file.
         name: what to call it in an error.
+        pixels_too: read the pixels whatever OpenCV may think of them: it has refused the file.
 
     Raises:
         PictureError: damaged; grey pages of which nothing says what they are; samples that cannot be read.
@@ -64,7 +68,7 @@ def read_tiff(data: bytes, *, name: str) -> Tiff:
     logging.getLogger("tifffile").disabled = True  # what it cannot read is an error that says so
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
-            return _picture(file, name)
+            return _picture(file, name, pixels_too)
     except PictureError:
         raise
     except Exception as error:
@@ -77,7 +81,7 @@ def _in_short(error: Exception) -> str:
     return (str(error).splitlines() or [""])[0][:120] or type(error).__name__
 
 
-def _picture(file: Any, name: str) -> Tiff:
+def _picture(file: Any, name: str, pixels_too: bool) -> Tiff:
     joined = _channels(file, name)
     if joined is not None:
         return joined
@@ -90,9 +94,11 @@ def _picture(file: Any, name: str) -> Tiff:
     _refuse_grey_pages(pictures, name)
     further = len(pictures) - 1
     left_out = f"{further} further page{'s' * (further > 1)} left out" if further else ""
-    if page is pages[0] and page.planarconfig != _SEPARATE and not _is_deep_negative(page):
+    usual = page is pages[0] and page.planarconfig != _SEPARATE and not _is_deep_negative(page)
+    if usual and not pixels_too:
         return Tiff(None, left_out)
-    return Tiff(_pixels(page, name), left_out)
+    lies = page.tags.get(_ORIENTATION)
+    return Tiff(_pixels(page, name), left_out, 1 if lies is None else int(lies.value))
 
 
 def _is_deep_negative(page: Any) -> bool:

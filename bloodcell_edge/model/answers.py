@@ -152,13 +152,10 @@ class CsvSink:
         self._writer.writerow([inert(file), *[""] * (len(self._labels) + 7), reason, "", "", ""])
 
 
-def _silent(text: str) -> None:
-    """For those who need not know what was left out."""
+Say = Callable[[str], None] | None
 
 
-def classify_paths(
-    classifier: Classifier, paths: Sequence[Path], sinks: Sequence[Sink], *, say: Callable[[str], None] = _silent
-) -> int:
+def classify_paths(classifier: Classifier, paths: Sequence[Path], sinks: Sequence[Sink], *, say: Say = None) -> int:
     """Classify every picture and tell the sinks, one at a time.
 
     Args:
@@ -195,7 +192,7 @@ def _tell(sink: Sink, file: str, answer: tuple[Prediction, ...] | str) -> None:
 
 
 def _answers(
-    classifier: Classifier, files: Sequence[Path], say: Callable[[str], None]
+    classifier: Classifier, files: Sequence[Path], say: Say
 ) -> Iterator[tuple[Path, tuple[Prediction, ...] | str]]:
     """What is said of each file; the pictures of a folder share a microscope, as the fields of a slide do."""
     answer = _together if classifier.spec.shown_as.needs_cells else _one_by_one
@@ -204,7 +201,7 @@ def _answers(
 
 
 def _one_by_one(
-    classifier: Classifier, files: Iterable[Path], say: Callable[[str], None]
+    classifier: Classifier, files: Iterable[Path], say: Say
 ) -> Iterator[tuple[Path, tuple[Prediction, ...] | str]]:
     for file in files:
         try:
@@ -224,7 +221,7 @@ class _Looked:
 
 
 def _together(
-    classifier: Classifier, files: Sequence[Path], say: Callable[[str], None]
+    classifier: Classifier, files: Sequence[Path], say: Say
 ) -> Iterator[tuple[Path, tuple[Prediction, ...] | str]]:
     """A block of pictures is looked at before any of it is named, by `model.together`'s rule."""
     waiting: Together[tuple[Path, _Looked | str]] = Together()
@@ -236,14 +233,14 @@ def _together(
                 yield one, seen if isinstance(seen, str) else _named(classifier, seen, known)
 
 
-def _read(file: Path, say: Callable[[str], None]) -> Image:
+def _read(file: Path, say: Say) -> Image:
     decoded = decode_picture(read_file(file), name=str(file))
-    if decoded.left_out:
+    if decoded.left_out and say is not None:
         say(f"{file}: {decoded.left_out}")
     return decoded.image
 
 
-def _look(classifier: Classifier, file: Path, say: Callable[[str], None]) -> _Looked | str:
+def _look(classifier: Classifier, file: Path, say: Say) -> _Looked | str:
     begun = time.perf_counter()
     try:
         image = _read(file, say)

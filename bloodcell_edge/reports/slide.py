@@ -51,7 +51,7 @@ _EVENTS = {
     "stale": "the camera gave only old pictures",
     "setting": "the camera does not do what was asked",
     "unreadable": "a file that is no picture",
-    "left out": "files, folders or pages that were not looked at",
+    "left out": "files, folders, pages or impossible times",
     "again": "a picture that was there already, so not counted again",
     "ended": "a video stopped before its end",
     "given up": "the camera did not come back in time",

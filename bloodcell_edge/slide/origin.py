@@ -12,6 +12,7 @@ from pathlib import Path
 from ..errors import StoreError
 from ..files import sha256_file
 from ..imaging.folder import list_folder
+from ..imaging.image import SUFFIXES
 from .reader import SOURCE, TARGET, Reader, Reading
 from .store import Store
 
@@ -73,7 +74,8 @@ def _folders(store: Reader, slide: str) -> set[Path]:
     if noted:
         return {Path(folder) for folder in noted}
     rows = store.rows("SELECT DISTINCT path FROM fields JOIN slides ON slides.id = slide_id WHERE name = ?", (slide,))
-    return {Path(row["path"]).resolve().parent for row in rows}
+    files = (Path(row["path"]) for row in rows)  # of a camera's frames the paths are no files
+    return {file.resolve().parent for file in files if file.suffix.lower() in SUFFIXES}
 
 
 def _shares(store: Reader, slide: str, folder: Path) -> bool:

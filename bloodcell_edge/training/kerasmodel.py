@@ -82,7 +82,7 @@ def open_keras(path: str | Path, *, labels: tuple[str, ...] | None = None, view:
 
 
 def _refuse_shapeless(path: Path, net: Any) -> None:
-    """Raise SpecError where a network does not say which pictures it takes."""
+    """Raise SpecError where a network does not take pictures of one size and give one row of numbers each."""
     mend = "give it keras.Input((height, width, 3)) with numbers, and save it again"
     try:
         shape = net.input_shape
@@ -91,6 +91,9 @@ def _refuse_shapeless(path: Path, net: Any) -> None:
         raise SpecError(message) from error
     if not isinstance(shape, tuple) or len(shape) != 4:
         message = f"{path}: expected an input of (None, height, width, 3), found {shape}"
+        raise SpecError(message)
+    if not isinstance(net.output_shape, tuple) or len(net.output_shape) != 2:
+        message = f"{path}: expected one output of (None, classes), found {net.output_shape}"
         raise SpecError(message)
     if None in shape[1:]:
         message = f"{path}: takes pictures of any size, {shape[1:]}; {mend}"

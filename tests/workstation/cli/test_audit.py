@@ -125,4 +125,4 @@ def test_a_file_with_two_labels_ends_with_4(bce, data):
     (data / "list.csv").write_text(f"file,label\n{file},MONOCYTE\n{file},LYMPHOCYTE\n")
     done = bce("audit", data / "list.csv")
     assert done.returncode == 4
-    assert f"1 files have two labels (the first: {file}, LYMPHOCYTE and MONOCYTE)" in done.stderr
+    assert f"two labels for one file, 1 times (the first: {file}, LYMPHOCYTE and MONOCYTE)" in done.stderr

@@ -33,9 +33,15 @@ def half():
         keras.config.set_dtype_policy(policy)
 
 
+def two_outputs():
+    model = net()
+    return keras.Model(model.input, [model.output, model.output])
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [
+        (two_outputs, "expected one output"),
         (lambda: net(activation=None), "outputs are no probabilities.*softmax"),
         (lambda: net(activation="sigmoid"), "outputs are no probabilities.*softmax"),
         (lambda: net((None, None, 3)), r"pictures of any size.*keras\.Input"),
