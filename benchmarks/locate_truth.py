@@ -2,6 +2,7 @@
 
     python benchmarks/locate_truth.py [--shared FOLDER] [--half heldback|even|odd] [--locator FILE|rules|shipped]
         [--model INT8.tflite] [--only NAME,...]
+    python benchmarks/locate_truth.py --odd-half FOLDER     # as DATA, to train a locator for the even half on
 
 Prints JSON. The shipped locator was trained on photographs of both halves: report those held back. Sizes in locate.py
 were chosen on the odd-numbered ones: report the even ones of the rules. A cell is found
@@ -83,6 +84,20 @@ def load(shared: Path, half: str) -> list[Photograph]:
     else:
         wanted = [file for file in files if int(file.stem[-5:]) % 2 == (half == "odd")]
     return [Photograph(file, boxes[file.name, "WBC"], boxes[file.name, "RBC"]) for file in wanted]
+
+
+def write_odd_half(shared: Path, folder: Path) -> None:
+    """The odd-numbered photographs as DATA: links to them, and their rows of labels.csv and boxes.csv."""
+    place = folder / "photos"
+    place.mkdir(parents=True)
+    kept = {file.name for file in (shared / "data/photos").glob("*.jpg") if int(file.stem[-5:]) % 2}
+    for name in kept:
+        (place / name).symlink_to((shared / "data/photos" / name).resolve())
+    for table in ("labels.csv", "boxes.csv"):
+        head, *rows = (shared / "data/photos" / table).read_text(encoding="utf-8").splitlines()
+        own = [row for row in rows if row.partition(",")[0] in kept]
+        (place / table).write_text("\n".join((head, *own, "")), encoding="utf-8")
+    print(place)
 
 
 def overlaps(found: Sequence[Rectangle], true: Sequence[Rectangle]) -> list[float]:
@@ -403,7 +418,11 @@ def main() -> None:
     parser.add_argument("--locator", default="shipped", help="a locator's .tflite, or: rules, shipped")
     parser.add_argument("--model", type=Path, help="an int8 .tflite to compare the time with")
     parser.add_argument("--only", default="", help="parts to measure, by the names printed")
+    parser.add_argument("--odd-half", type=Path, metavar="FOLDER", help="write that half as DATA, and end")
     arguments = parser.parse_args()
+    if arguments.odd_half is not None:
+        write_odd_half(arguments.shared, arguments.odd_half)
+        return
     CHOSEN["locator"] = chosen(arguments.locator)
     photos = load(arguments.shared, arguments.half)
     corrected = [(photo.name, photo.image, photo.cells) for photo in photos]

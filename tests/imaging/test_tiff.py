@@ -7,7 +7,7 @@ import io
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bloodcell_edge.errors import PictureError
@@ -48,6 +48,7 @@ def deep(pixels: np.ndarray, depth: str) -> np.ndarray:
     return ((pixels.astype(np.uint32) * full + 127) // 255).astype(np.uint16)
 
 
+@settings(deadline=None)  # the first draw imports tifffile
 @given(
     depth=st.sampled_from(["8", "12", "14", "16", "float32"]),
     planes=st.sampled_from(["contig", "separate"]),
@@ -137,6 +138,7 @@ def test_a_thumbnail_is_not_the_picture():
         assert left_out == ""
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_damaged_header_is_an_error_or_a_picture(data):
     """Any byte of the header and directory may be any other: never another exception."""
